@@ -1,0 +1,335 @@
+"""The command line: one function a command; parse, call one public function, print.
+
+Flags are fields of Settings, or parameters of the public function that is called; --as is the field `task`.
+PyTorch is imported inside the commands, so that --help answers at once.
+"""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import inspect
+import json
+import sys
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from lamina.errors import Interrupted, LaminaError, UsageError, did_you_mean, sentence
+from lamina.screen import Screen, percent
+from lamina.settings import Settings, descriptions, field_types
+
+BEGUN = time.monotonic()
+READING = ("path_column", "label_column", "group", "max_pixels", "samples_from", "cache", "threads")
+"""Fields of Settings that commands which only read data take."""
+USAGE_ERROR: type[Exception] = typer.BadParameter.__mro__[1]
+COMMAND_ERROR: type[Exception] = typer.BadParameter.__mro__[2]
+
+app = typer.Typer(
+    name="lamina", help="Deep learning that an engineer can check: raw data in, audited, trained, scored, saved, answered.",
+    no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None,
+    epilog="Exit codes: 0 done, 1 a bug of ours, 2 usage, 3 data, 4 model file, 5 resources, 6 training broke, 7 not accepted, 130 Ctrl-C.",
+)  # fmt: skip
+
+Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout; everything else goes to stderr.")]
+Data = Annotated[str, typer.Argument(help="A folder of class folders, a table, a zip of these, or sample:NAME.")]
+ModelPath = Annotated[Path, typer.Argument(help="A .lamina file.")]
+
+
+def with_settings(*names: str) -> Callable[[Callable], Callable]:
+    """Give a command a flag for each named field of Settings (all when none is named), passed on as **settings."""
+
+    def decorate(command: Callable) -> Callable:
+        fields = [field for field in dataclasses.fields(Settings) if not names or field.name in names]
+        own = [parameter for parameter in inspect.signature(command).parameters.values() if parameter.kind is not parameter.VAR_KEYWORD]
+        flags = []
+        for field in fields:
+            flag = "--as" if field.name == "task" else "--" + field.name.replace("_", "-")
+            kind = Annotated[field_types()[field.name] | None, typer.Option(flag, help=descriptions()[field.name], show_default=False)]  # type: ignore[misc]
+            flags.append(inspect.Parameter(field.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=kind))
+
+        def run(*arguments: Any, **keywords: Any) -> None:
+            given = {field.name: keywords.pop(field.name) for field in fields}
+            command(*arguments, **keywords, **{name: value for name, value in given.items() if value is not None})
+
+        signature = inspect.signature(command, eval_str=True)
+        evaluated = [signature.parameters[parameter.name] for parameter in own]
+        run.__signature__ = inspect.Signature([*evaluated, *flags])  # type: ignore[attr-defined]
+        run.__name__, run.__doc__ = command.__name__, command.__doc__
+        run.__annotations__ = {parameter.name: parameter.annotation for parameter in [*evaluated, *flags]}
+        return run
+
+    return decorate
+
+
+@app.command()
+@with_settings()
+def train(
+    data: Data,
+    out: Annotated[str, typer.Option(help="The .lamina file to write; default ./NAME.lamina.")] = "",
+    runs: Annotated[str, typer.Option(help="Folder for the run folders NAME-n.")] = "runs",
+    json_: Json = False,
+    **settings: Any,
+) -> None:
+    """Audit DATA, train a network inside the time budget, score it, and save it as NAME.lamina."""
+    from lamina.pipeline import train as run
+
+    model = run(data, out=out, runs=runs, screen=_screen(json_), begun=BEGUN, **settings)
+    _print_training(model, json_)
+
+
+@app.command()
+def resume(run: Annotated[str, typer.Argument(help="A run folder, such as runs/photos-1.")], json_: Json = False) -> None:
+    """Go on with a training that was stopped or killed, to the same bits."""
+    from lamina.pipeline import resume as go_on
+
+    _print_training(go_on(run, screen=_screen(json_)), json_)
+
+
+@app.command()
+@with_settings("threads")
+def predict(
+    model: ModelPath,
+    files: Annotated[list[str], typer.Argument(help="Files, folders or globs.")],
+    out: Annotated[str, typer.Option(help="Write the answers to a table (.csv, .tsv or .jsonl).")] = "",
+    json_: Json = False,
+    **settings: Any,
+) -> None:
+    """Answer for FILES: label and calibrated probability, the next best, or "none of these"."""
+    opened = _load(model, settings)
+    predictions = []
+    for file in files:
+        answer = opened.predict(file)
+        predictions.extend(answer if isinstance(answer, list) else [answer])
+    rows = [dataclasses.asdict(prediction) for prediction in predictions]
+    if out:
+        _write_table(Path(out), rows)
+    if json_:
+        _print_json(rows)
+    else:
+        for row in rows if not out else []:
+            top = ", ".join(f"{label} {percent(share)} %" for label, share in row["top"][1:3])
+            answer = row["error"] or (f"{row['label']} {percent(row['probability'])} %" if row["label"] else "none of these")
+            print(
+                f"{row['file']}: {answer}"
+                + (f"  (then {top})" if top and row["label"] else f"  (nearest: {row['top'][0][0]})" if row["top"] else "")
+            )
+        if out:
+            print(f"{len(rows)} answers written to {out}")
+    if rows and all(row["error"] for row in rows):
+        raise typer.Exit(3)
+
+
+@app.command()
+@with_settings(*READING)
+def evaluate(model: ModelPath, data: Data, json_: Json = False, **settings: Any) -> None:
+    """Score MODEL on labelled DATA (its test part, when parts are given), exactly as predict answers."""
+    from lamina.settings import make_settings
+
+    opened = _load(model, settings)
+    screen = _screen(json_)
+    score, unreadable = opened.evaluate_data(data, make_settings(settings), screen)
+    if json_:
+        _print_json({"score": dataclasses.asdict(score), "unreadable": unreadable})
+    else:
+        screen.say(
+            f"{score.name} {percent(score.value)} % ({percent(score.low)}-{percent(score.high)}, 95 % interval; {score.n} examples)"
+            + (f"; {unreadable} unreadable files left out" if unreadable else "")
+        )
+
+
+@app.command()
+@with_settings(*READING, "task", "max_bad")
+def audit(
+    data: Data,
+    out: Annotated[str, typer.Option(help="Where to write all findings.")] = "audit.json",
+    json_: Json = False,
+    **settings: Any,
+) -> None:
+    """Decode every file of DATA and say by name what is unusable or odd. Exit code 3 above --max-bad."""
+    from lamina.data.audit import show_audit, stop_if_bad
+    from lamina.data.files import write_json
+    from lamina.pipeline import audit_data
+    from lamina.settings import make_settings
+
+    screen = _screen(json_)
+    report = audit_data(data, screen=screen, **settings)
+    write_json(Path(out), report.summary())
+    show_audit(report, screen)
+    screen.say(f"All findings: {out}")
+    stop_if_bad(report, make_settings(settings))
+    if json_:
+        _print_json(report.summary())
+
+
+@app.command()
+@with_settings("samples_from", "cache")
+def samples(
+    fetch: Annotated[str, typer.Option(help="Fetch the files of this sample, checked against their SHA-256.")] = "",
+    json_: Json = False,
+    **settings: Any,
+) -> None:
+    """List the named data to start with: `lamina train sample:digits`. Nothing is fetched unless named."""
+    from lamina.data.samples import SAMPLES, available, fetch_sample
+    from lamina.settings import make_settings
+
+    chosen = make_settings(settings)
+    if fetch:
+        fetch_sample(fetch, chosen)
+    rows = [{"name": "sample:" + s.name, "about": s.about, "licence": s.licence, "source": s.source, "where": available(s, chosen),
+             "files": [dataclasses.asdict(file) for file in s.files]} for s in SAMPLES.values()]  # fmt: skip
+    if json_:
+        _print_json(rows)
+    for row in [] if json_ else rows:
+        print(f"{row['name']}: {row['about']}\n    {row['licence']}; {row['source']}\n    {row['where']}")
+
+
+@app.command()
+def show(model: ModelPath, json_: Json = False) -> None:
+    """What a model file holds: its layers, its score, what it was trained on."""
+    opened = _load(model, {})
+    counts = {name: sum(p.numel() for p in layer.parameters()) for name, layer in opened.network.layers.items()}
+    if json_:
+        _print_json({"task": opened.task, "layers": opened.network.describe(), "parameters": counts, "input": opened.input.state(),
+                     "output": opened.output.state(), "card": opened.card})  # fmt: skip
+        return
+    card = opened.card
+    print(f"{model}: {opened.task}, {sum(counts.values()):,} parameters, {model.stat().st_size / 1e6:.2f} MB")
+    for layer in opened.network.describe():
+        arguments = ", ".join(f"{name} {value}" for name, value in layer["arguments"].items())
+        print(f"    {layer['name']:18} {layer['kind']:14} {counts[layer['name']]:>10,}  {arguments}")
+    if "score" in card:
+        score = card["score"]
+        print(
+            f"Score: {score['name']} {percent(score['value'])} % ({percent(score['low'])}-{percent(score['high'])}) on {score['n']} examples"
+            + (", cross-fitted" if card.get("cross_fitted") else "")
+        )
+        print(f"Classes: {', '.join(card['classes'])}")
+        print(
+            f"Data: {card['data']['path']} ({', '.join(f'{count} {part}' for part, count in card['examples'].items())}, {card['excluded']} excluded)"
+        )
+        print(
+            f"Trained in {card['seconds']:.0f} s with lamina {card['versions']['lamina']}, torch {card['versions']['torch']}; run {card['run']}"
+        )
+
+
+@app.command()
+@with_settings("seed", "threads", "samples_from", "cache")
+def demo(
+    folder: Annotated[Path, typer.Option(help="Where to put the demo's files.")] = Path("lamina-demo"),
+    json_: Json = False,
+    **settings: Any,
+) -> None:
+    """The main job on data that are already here: digits, then clothes; at most 3 minutes."""
+    from lamina.demo import demo as play
+
+    results = play(folder, _screen(json_), **settings)
+    if json_:
+        _print_json(results)
+
+
+# ---------------------------------------------------------------- printing
+
+
+def _screen(json_: bool) -> Screen:
+    return Screen(sys.stderr if json_ else sys.stdout)
+
+
+def _load(model: Path, settings: dict[str, Any]) -> Any:
+    import torch
+
+    from lamina.model import load
+    from lamina.settings import cores, make_settings
+
+    torch.set_num_threads(cores(make_settings({name: value for name, value in settings.items() if name == "threads"})))
+    return load(model)
+
+
+def _print_training(model: Any, json_: bool) -> None:
+    if json_:
+        card = model.card
+        names = ("classes", "examples", "excluded", "seconds", "score", "cross_fitted", "facts")
+        _print_json({"task": model.task, "model": card["model"], "run": card["run"], **{name: card[name] for name in names}})
+
+
+def _print_json(value: Any) -> None:
+    sys.stdout.write(json.dumps(value, ensure_ascii=True, indent=1) + "\n")
+    sys.stdout.flush()
+
+
+def _write_table(path: Path, rows: Iterable[dict[str, Any]]) -> None:
+    from lamina.data.files import write_bytes
+
+    suffix = path.suffix.lower()
+    if suffix not in (".csv", ".tsv", ".jsonl"):
+        raise UsageError(sentence("--out", "end in .csv, .tsv or .jsonl", path.name))
+    if suffix == ".jsonl":
+        write_bytes(path, "".join(json.dumps(row) + "\n" for row in rows).encode())
+        return
+    import io
+
+    text = io.StringIO()
+    writer = csv.writer(text, delimiter="\t" if suffix == ".tsv" else ",", lineterminator="\n")
+    writer.writerow(["file", "label", "probability", "unknown", "error", "top"])
+    for row in rows:
+        top = "; ".join(f"{label} {share:.4f}" for label, share in row["top"])
+        probability = "" if row["probability"] is None else f"{row['probability']:.6f}"
+        writer.writerow([row["file"], row["label"] or "", probability, row["unknown"], row["error"] or "", top])
+    write_bytes(path, text.getvalue().encode("utf-8", "surrogateescape"))
+
+
+# ---------------------------------------------------------------- running
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Entry point: run a command and leave with the documented exit code."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    sys.exit(_run(arguments))
+
+
+def _run(arguments: list[str]) -> int:
+    command = typer.main.get_command(app)
+    try:
+        code = command.main(args=arguments, prog_name="lamina", standalone_mode=False)
+        return code if isinstance(code, int) else 0
+    except typer.Exit as leave:
+        return leave.exit_code
+    except LaminaError as error:
+        return _fail(str(error), error.exit_code, arguments)
+    except (KeyboardInterrupt, typer.Abort):
+        return _fail("Stopped.", Interrupted.exit_code, arguments)
+    except COMMAND_ERROR as error:
+        return _fail(_usage_sentence(error, command, arguments), UsageError.exit_code, arguments)
+    except BrokenPipeError:
+        sys.stderr.close()
+        return 1
+
+
+def _fail(message: str, code: int, arguments: list[str]) -> int:
+    if "--json" in arguments:
+        _print_json({"error": message, "exit_code": code})
+    print(("lamina: " if code != Interrupted.exit_code else "\nlamina: ") + message, file=sys.stderr)
+    return code
+
+
+def _usage_sentence(error: Any, command: Any, arguments: list[str]) -> str:
+    """The command parser's complaint, with the near miss."""
+    told = (
+        error.format_message().rstrip(".")
+        or f"The command line must name what it works on; see lamina {arguments[0] if arguments else ''} --help"
+    )
+    wrong = next((a.split("=")[0] for a in arguments if a.startswith("--") and a.split("=")[0] in told), "")
+    context = getattr(error, "ctx", None)
+    choices: list[str] = []
+    if context is not None:
+        choices = (
+            [name for parameter in context.command.params for name in parameter.opts]
+            if wrong
+            else list(getattr(context.command, "commands", {}))
+        )
+    near = did_you_mean(wrong or (arguments[0] if arguments else ""), choices)
+    where = f"lamina {context.command.name}" if context is not None and context.command.name not in (None, "lamina") else "lamina"
+    return f"{told.split(' (Possible')[0].split(' Did you mean')[0].rstrip('.?')}. {near + ' ' if near else ''}See: {where} --help"

@@ -1,0 +1,1 @@
+"""read -> audit -> split -> decode once into a memory-mapped cache -> batches."""

@@ -1,0 +1,275 @@
+"""The audit: every value is decoded before a second is spent on training, and what is wrong is said by name."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+import time
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from lamina.data.duplicates import Duplicates, find_duplicates
+from lamina.data.examples import Examples, Finding
+from lamina.data.files import cache_folder, locked, write_json
+from lamina.data.inspection import Inspection
+from lamina.data.raw import FileRaw, ZipRaw
+from lamina.errors import DataError, sentence
+from lamina.screen import Screen, duration
+from lamina.settings import Settings, cores
+
+if TYPE_CHECKING:
+    from lamina.inputs import Input
+
+BAD_SHARE, BAD_FLOOR = 0.01, 10
+"""The default --max-bad: the larger of 1 % and 10 files."""
+IMBALANCE = 10
+SHOWN = 6
+SECONDS_BETWEEN_SAVES = 20.0
+MEMORY_VERSION = 3
+"""Of the remembered inspections; raised when `inspect` says something else about the same file."""
+
+
+@dataclass(frozen=True)
+class Audit:
+    """The usable examples, what was found, and what the split and the cache need to know about them."""
+
+    examples: Examples
+    """The usable ones only."""
+    inspections: list[Inspection]
+    """One per usable example."""
+    findings: list[Finding]
+    duplicates: Duplicates
+    total: int
+    seconds: float
+
+    @property
+    def excluded(self) -> list[Finding]:
+        return [finding for finding in self.findings if finding.excluded]
+
+    @property
+    def bad(self) -> int:
+        """Unusable files of the modality: what --max-bad counts."""
+        return sum(finding.counts for finding in self.findings)
+
+    @property
+    def content_hash(self) -> str:
+        """One hash for all usable examples with their answers and parts, whatever their order."""
+        lines = sorted(zip((i.content for i in self.inspections), self.examples.answers, self.examples.parts, strict=True))
+        return hashlib.blake2b(json.dumps(lines).encode(), digest_size=16).hexdigest()
+
+    def summary(self) -> dict[str, Any]:
+        """What audit.json holds."""
+        counts = Counter(self.examples.answers)
+        return {
+            "source": self.examples.source,
+            "files": self.total,
+            "usable": len(self.examples),
+            "excluded": len(self.excluded),
+            "unusable_of_the_modality": self.bad,
+            "labels": dict(sorted(counts.items())),
+            "kinds": dict(sorted(Counter(finding.kind for finding in self.findings).items())),
+            "exact_duplicates": sum(len(group) - 1 for group in self.duplicates.exact),
+            "near_duplicates": {
+                "proposed": self.duplicates.proposed,
+                "confirmed": len(self.duplicates.near),
+                "grouped": bool(self.duplicates.near) and self.duplicates.copies,
+            },
+            "content_hash": self.content_hash,
+            "seconds": round(self.seconds, 3),
+            "notes": list(self.examples.notes),
+            "findings": [dataclasses.asdict(finding) for finding in self.findings],
+        }
+
+
+def audit(examples: Examples, input: Input, settings: Settings, screen: Screen) -> Audit:
+    """Decode every example in parallel, name what is unusable or odd. Raises DataError above --max-bad (after telling all)."""
+    start = time.monotonic()
+    inspections = _inspect_all(examples, input, settings, screen)
+    findings = list(examples.findings)
+    usable = []
+    for index, inspection in enumerate(inspections):
+        name = examples.names[index]
+        if inspection.problem:
+            findings.append(Finding(name, inspection.problem, inspection.detail, excluded=True, counts=True))
+        else:
+            usable.append(index)
+        findings.extend(Finding(name, kind, detail) for kind, detail in inspection.warnings)
+    kept = [inspections[index] for index in usable]
+    good = examples.take(usable)
+    good, kept = _drop_untrained_labels(good, kept, findings)
+    duplicates = find_duplicates([i.content for i in kept], [i.fingerprint for i in kept], lambda a, b: _same(input, good, a, b))
+    findings.extend(_about_duplicates(good, duplicates))
+    findings.extend(_about_labels(good))
+    return Audit(good, kept, findings, duplicates, len(examples) + len(examples.findings), time.monotonic() - start)
+
+
+def stop_if_bad(report: Audit, settings: Settings) -> None:
+    """Raise DataError when more files are unusable than --max-bad allows, or nothing is left to learn."""
+    files = len(report.examples) + report.bad
+    allowed = max(BAD_SHARE * files, BAD_FLOOR) if settings.max_bad is None else settings.max_bad * files
+    worst = next((finding for finding in report.findings if finding.counts), None)
+    example = f", such as {worst.name}: {worst.kind} ({worst.detail})" if worst else ""
+    if report.bad > allowed:
+        rule = "the larger of 1 % and 10 files" if settings.max_bad is None else f"{settings.max_bad:.2%} (--max-bad)"
+        raise DataError(
+            sentence(
+                f"Unusable files in {report.examples.source}",
+                f"be at most {rule}",
+                f"{report.bad} of {files}{example}",
+                "Mend or remove them (audit.json lists all), or raise --max-bad.",
+            )
+        )
+    if len(report.examples.labels) < 2:
+        raise DataError(
+            sentence(
+                f"The usable examples of {report.examples.source}",
+                "have at least 2 different labels",
+                f"{len(report.examples.labels)}{example}",
+                "Add examples of another class.",
+            )
+        )
+
+
+def show_audit(report: Audit, screen: Screen) -> None:
+    """The audit on the screen: one line of counts, then each kind of finding with its first names."""
+    labels = Counter(report.examples.answers)
+    smallest, largest = min(labels.values(), default=0), max(labels.values(), default=0)
+    screen.say(
+        f"Audit       {len(report.examples)} usable of {report.total} files in {len(labels)} classes "
+        f"({smallest}-{largest} each), {len(report.excluded)} excluded, {duration(report.seconds)}"
+    )
+    by_kind: dict[str, list[Finding]] = defaultdict(list)
+    for finding in report.findings:
+        by_kind[finding.kind + (" (excluded)" if finding.excluded else "")].append(finding)
+    for kind, found in by_kind.items():
+        screen.warn(f"{kind}: {len(found)}")
+        for finding in found[:SHOWN]:
+            screen.say(f"    {finding.name}: {finding.detail}")
+        if len(found) > SHOWN:
+            screen.say(f"    … and {len(found) - SHOWN} more (all in audit.json)")
+    for note in report.examples.notes:
+        screen.say("            " + note)
+
+
+# ---------------------------------------------------------------- decoding all of them, remembering what was seen
+
+
+def _inspect_all(examples: Examples, input: Input, settings: Settings, screen: Screen) -> list[Inspection]:
+    """One Inspection per example; files that did not change since the last time are not decoded again."""
+    memory_path = _memory_path(examples, input, settings)
+    memory = _remember(memory_path)
+    stamps = [_stamp(raw) for raw in examples.raws]
+    inspections: list[Inspection | None] = [memory.get(stamp) if stamp else None for stamp in stamps]
+    todo = [index for index, inspection in enumerate(inspections) if inspection is None]
+    if not todo:
+        return [inspection for inspection in inspections if inspection is not None]
+    saved = time.monotonic()
+    with screen.progress(f"Decoding {len(todo)} {input.plural}", len(todo)) as bar, ThreadPoolExecutor(cores(settings)) as pool:
+        for start in range(0, len(todo), 256):
+            chunk = todo[start : start + 256]
+            for index, inspection in zip(chunk, pool.map(lambda index: input.inspect(examples.raws[index]), chunk), strict=True):
+                inspections[index] = inspection
+            bar.advance(start + len(chunk))
+            if time.monotonic() - saved > SECONDS_BETWEEN_SAVES:
+                _keep(memory_path, stamps, inspections)
+                saved = time.monotonic()
+    _keep(memory_path, stamps, inspections)
+    return [inspection for inspection in inspections if inspection is not None]
+
+
+def _stamp(raw: Any) -> str:
+    if not isinstance(raw, (FileRaw, ZipRaw)):
+        return ""
+    try:
+        return raw.stamp()
+    except OSError:
+        return ""
+
+
+def _memory_path(examples: Examples, input: Input, settings: Settings) -> Path:
+    identity = f"{MEMORY_VERSION}|{os.path.abspath(examples.source)}|{input.kind}|{settings.max_pixels}"
+    return cache_folder(settings) / f"inspections-{hashlib.blake2b(identity.encode(), digest_size=12).hexdigest()}.json"
+
+
+def _remember(path: Path) -> dict[str, Inspection]:
+    try:
+        rows = json.loads(path.read_text())
+        return {stamp: Inspection(p, d, tuple(map(tuple, w)), c, f, tuple(s)) for stamp, (p, d, w, c, f, s) in rows.items()}  # type: ignore[misc]
+    except (OSError, ValueError, TypeError, AttributeError):
+        return {}
+
+
+def _keep(path: Path, stamps: Sequence[str], inspections: Sequence[Inspection | None]) -> None:
+    rows = {stamp: dataclasses.astuple(inspection) for stamp, inspection in zip(stamps, inspections, strict=True) if stamp and inspection}
+    if rows:
+        with locked(path):
+            write_json(path, rows, indent=None)
+
+
+# ---------------------------------------------------------------- what is said about the whole
+
+
+def _drop_untrained_labels(good: Examples, kept: list[Inspection], findings: list[Finding]) -> tuple[Examples, list[Inspection]]:
+    """Labels that stand only in a given test or validation part cannot be learned: left out by name."""
+    if not any(good.parts):
+        return good, kept
+    trained = {answer for answer, part in zip(good.answers, good.parts, strict=True) if part in ("", "train")}
+    stay = [index for index, answer in enumerate(good.answers) if answer in trained]
+    for index in sorted(set(range(len(good))) - set(stay)):
+        findings.append(Finding(good.names[index], "untrained-label", f"no training example has the label {good.answers[index]}", True))
+    return good.take(stay), [kept[index] for index in stay]
+
+
+def _same(input: Input, examples: Examples, first: int, second: int) -> bool:
+    try:
+        return input.same(examples.raws[first], examples.raws[second])
+    except DataError:
+        return False
+
+
+def _about_duplicates(examples: Examples, duplicates: Duplicates) -> list[Finding]:
+    findings = []
+    for group in duplicates.exact:
+        for index in group[1:]:
+            first = examples.names[group[0]]
+            findings.append(Finding(examples.names[index], "duplicate", f"same content as {first}"))
+            if examples.answers[index] != examples.answers[group[0]]:
+                detail = f"same content as {first}, but labelled {examples.answers[index]}, not {examples.answers[group[0]]}"
+                findings.append(Finding(examples.names[index], "contradiction", detail))
+    how = "kept on one side of the split" if duplicates.copies else "too many to be copies: reported, not grouped"
+    findings.extend(
+        Finding(examples.names[second], "near-duplicate", f"looks like {examples.names[first]} ({how})")
+        for first, second in duplicates.near
+    )
+    return findings
+
+
+def _about_labels(examples: Examples) -> list[Finding]:
+    counts = Counter(examples.answers)
+    findings = [
+        Finding(label, "single-example", "a label with one example cannot be tested fairly")
+        for label, count in sorted(counts.items())
+        if count == 1
+    ]
+    if (counts and max(counts.values()) > IMBALANCE * float(np.median(list(counts.values())))) or (
+        counts and max(counts.values()) > IMBALANCE * max(2, min(counts.values()))
+    ):
+        (most, many), (least, few) = counts.most_common(1)[0], counts.most_common()[-1]
+        findings.append(Finding(most, "imbalance", f"{many} examples, but {least} has {few}"))
+    folded: dict[str, set[str]] = defaultdict(set)
+    for label in counts:
+        folded[label.strip().casefold()].add(label)
+    findings.extend(
+        Finding(min(names), "similar-labels", "labels that differ only in case or spaces: " + ", ".join(sorted(names)))
+        for names in folded.values()
+        if len(names) > 1
+    )
+    return findings

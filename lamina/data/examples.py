@@ -1,0 +1,59 @@
+"""Examples: raw data with its answers, read lazily."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from lamina.data.raw import Raw
+
+PARTS = ("train", "validation", "test")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something that the audit has to say about one file (or one label, or the whole set)."""
+
+    name: str
+    kind: str
+    detail: str
+    excluded: bool = False
+    counts: bool = False
+    """Whether it is an unusable file of the modality, which --max-bad counts."""
+
+
+@dataclass(frozen=True)
+class Examples:
+    """n raw values with names, answers, given parts ("" = not given) and group keys ("" = none), all of length n."""
+
+    source: str
+    """Where the data were read from, as the user gave it."""
+    names: Sequence[str]
+    raws: Sequence[Raw]
+    answers: Sequence[str]
+    parts: Sequence[str]
+    groups: Sequence[str]
+    findings: tuple[Finding, ...] = ()
+    """What was noticed while reading: foreign, hidden and missing files."""
+    notes: tuple[str, ...] = ()
+    """Decisions to say aloud."""
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def take(self, indices: Sequence[int] | np.ndarray) -> Examples:
+        """The examples at `indices`, in that order."""
+        chosen = [int(index) for index in indices]
+
+        def pick(values: Sequence) -> list:
+            return [values[index] for index in chosen]
+
+        return replace(
+            self, names=pick(self.names), raws=pick(self.raws), answers=pick(self.answers), parts=pick(self.parts), groups=pick(self.groups)
+        )
+
+    @property
+    def labels(self) -> list[str]:
+        return sorted(set(self.answers))

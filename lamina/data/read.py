@@ -1,0 +1,452 @@
+"""Raw data in: a folder of class folders, a table, a zip of these, arrays, a data frame, or a sample's name.
+
+read_examples("photos/", settings, pictures)  ->  Examples
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import re
+import sys
+import zipfile
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from lamina.data.examples import Examples, Finding
+from lamina.data.raw import FileRaw, Raw, ZipRaw
+from lamina.errors import DataError, UsageError, did_you_mean, sentence
+from lamina.settings import Settings
+
+TABLE_SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
+PART_NAMES = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("val", "valid", "validation", "dev"), "validation"),
+    **dict.fromkeys(("test", "testing"), "test"),
+}
+SYSTEM_NAMES = {"thumbs.db", "desktop.ini", "__macosx", "ehthumbs.db", "icon\r"}
+PATH_COLUMNS = ("path", "file", "filename", "file_name", "filepath", "image", "image_path", "picture", "photo", "img")
+LABEL_COLUMNS = ("label", "class", "category", "target", "answer", "y", "labels", "class_name")
+PART_COLUMNS = ("split", "part", "subset", "fold_name")
+MAX_TABLE_BYTES = 2_000_000_000
+
+
+class Modality(Protocol):
+    """What reading needs to know of an Input: which files are its own."""
+
+    plural: str
+    suffixes: tuple[str, ...]
+
+    def recognizes(self, head: bytes) -> bool: ...
+
+    def missing_extra(self, suffix: str) -> str: ...
+
+
+Entry = tuple[str, Raw]
+"""A path relative to the root, with forward slashes, and where its bytes lie."""
+
+
+def read_examples(source: Any, settings: Settings, modality: Modality, least_labels: int = 2) -> Examples:
+    """Read `source` into Examples without decoding anything; `least_labels` different labels are asked for (1 to evaluate).
+
+    Raises DataError when there is nothing to learn from, naming what is there.
+    """
+    if isinstance(source, (str, os.PathLike)):
+        examples = _from_path(os.fspath(source), settings, modality)
+    else:
+        examples = _with_groups(_from_memory(source, settings), settings, None)
+    if len(set(examples.answers)) < least_labels:
+        raise DataError(_nothing_to_learn(examples, modality, least_labels))
+    return examples
+
+
+def _from_path(source: str, settings: Settings, modality: Modality) -> Examples:
+    if source.startswith("sample:"):
+        from lamina.data.samples import load_sample
+
+        return load_sample(source.removeprefix("sample:"), settings)
+    path = Path(source).expanduser()
+    if not path.exists():
+        siblings = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
+        raise DataError(
+            sentence(
+                f"The data {source}",
+                "be a folder, a table, a zip or sample:NAME that exists",
+                "nothing there",
+                did_you_mean(path.name, siblings) or "`lamina samples` lists data to start with.",
+            )
+        )
+    if path.is_dir():
+        return _from_entries(source, str(path), list(_walk(path)), settings, modality)
+    if path.suffix.lower() == ".zip":
+        return _from_entries(source, "", _zip_entries(path), settings, modality)
+    if path.suffix.lower() in TABLE_SUFFIXES:
+        return _from_table(source, path.read_bytes() if path.suffix.lower() != ".parquet" else b"", path, str(path.parent), settings)
+    raise DataError(
+        sentence(
+            f"The data {source}",
+            "be a folder with one folder per class, a table (" + ", ".join(TABLE_SUFFIXES) + ") or a zip of these",
+            f"a single {path.suffix or 'nameless'} file",
+            "Give the folder that holds your class folders.",
+        )
+    )
+
+
+# ---------------------------------------------------------------- folders and archives
+
+
+def _walk(root: Path) -> Iterable[Entry]:
+    """All files below `root`, sorted, links followed but no folder twice."""
+    seen: set[str] = set()
+    for folder, folders, files in os.walk(root, followlinks=True):
+        real = os.path.realpath(folder)
+        if real in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        folders.sort()
+        for name in sorted(files):
+            full = os.path.join(folder, name)
+            yield os.path.relpath(full, root).replace(os.sep, "/"), FileRaw(full)
+
+
+def _zip_entries(path: Path) -> list[Entry]:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            infos = [info for info in archive.infolist() if not info.is_dir()]
+    except (zipfile.BadZipFile, OSError, ValueError, EOFError) as error:
+        raise DataError(sentence(f"The archive {path}", "be a readable zip file", str(error), "Make the archive again.")) from error
+    # file_size is what the archive claims; a member is read to at most its limit, so that a bomb cannot fill memory
+    return sorted(
+        (info.filename.replace("\\", "/").lstrip("/"), ZipRaw(str(path), info.filename, f"{info.CRC}|{info.file_size}")) for info in infos
+    )
+
+
+def _from_entries(source: str, base: str, entries: list[Entry], settings: Settings, modality: Modality) -> Examples:
+    visible, findings = _set_aside_hidden(entries)
+    visible = _descend(visible)
+    tables = [entry for entry in visible if "/" not in entry[0] and Path(entry[0]).suffix.lower() in TABLE_SUFFIXES]
+    in_folders = [entry for entry in visible if "/" in entry[0]]
+    tops = {name.split("/")[0] for name, _ in in_folders}
+    if len(tables) == 1 and (settings.path_column or len(tops) < 2):
+        name, raw = tables[0]
+        table_base = os.path.dirname(raw.path) if isinstance(raw, FileRaw) else base
+        lookup = dict(visible)
+        return _from_table(source, raw.read(MAX_TABLE_BYTES), Path(name), table_base, settings, lookup)
+    return _class_folders(source, visible, findings, settings, modality)
+
+
+def _set_aside_hidden(entries: list[Entry]) -> tuple[list[Entry], list[Finding]]:
+    visible, findings = [], []
+    for name, raw in entries:
+        pieces = name.split("/")
+        if any(piece.startswith(".") or piece.lower() in SYSTEM_NAMES for piece in pieces):
+            findings.append(Finding(name, "hidden", "a hidden or system file, left out"))
+        elif ".." in pieces:
+            findings.append(Finding(name, "hidden", "a path that leaves the archive, left out"))
+        else:
+            visible.append((name, raw))
+    return visible, findings
+
+
+def _descend(entries: list[Entry]) -> list[Entry]:
+    """Step into a lone wrapping folder (`photos.zip/photos/cat/1.jpg`), as archives have it."""
+    while entries:
+        tops = {name.split("/")[0] for name, _ in entries}
+        below = [name.split("/") for name, _ in entries]
+        if len(tops) != 1 or not any(len(pieces) > 2 for pieces in below) or next(iter(tops)).lower() in PART_NAMES:
+            break
+        entries = [("/".join(name.split("/")[1:]), raw) for name, raw in entries]
+    return entries
+
+
+def _class_folders(source: str, entries: list[Entry], findings: list[Finding], settings: Settings, modality: Modality) -> Examples:
+    tops = {name.split("/")[0] for name, _ in entries if "/" in name}
+    split = {top.lower() for top in tops} & {"train", "training"} and all(top.lower() in PART_NAMES for top in tops)
+    names, raws, answers, parts, notes = [], [], [], [], []
+    heic: list[str] = []
+    for name, raw in entries:
+        pieces = name.split("/")
+        part = PART_NAMES[pieces[0].lower()] if split and len(pieces) > 1 else ""
+        label_at = 1 if split else 0
+        suffix = Path(name).suffix.lower()
+        if extra := modality.missing_extra(suffix):
+            heic.append(extra)
+            findings.append(Finding(name, "needs-extra", f"{suffix} files need {extra}", excluded=True))
+        elif suffix not in modality.suffixes and not _looks_like(raw, modality):
+            findings.append(Finding(name, "foreign", f"not one of the {modality.plural}, left out", excluded=True))
+        elif len(pieces) < label_at + 2:
+            findings.append(Finding(name, "no-label", "lies in no class folder", excluded=True, counts=False))
+        else:
+            names.append(name)
+            raws.append(raw)
+            answers.append(pieces[label_at])
+            parts.append(part)
+    if heic:
+        notes.append(f"{len(heic)} files are left out until you install what reads them: {heic[0]}")
+    if split and "test" not in parts and "validation" in parts:
+        parts = ["test" if part == "validation" else part for part in parts]
+        notes.append("Your validation folder is used as the test part, opened once; a new validation part is taken from train/.")
+    examples = Examples(source, names, raws, answers, parts, [""] * len(names), tuple(findings), tuple(notes))
+    return _with_groups(examples, settings, None)
+
+
+def _looks_like(raw: Raw, modality: Modality) -> bool:
+    try:
+        return modality.recognizes(raw.read(64))
+    except OSError:
+        return False
+
+
+def _nothing_to_learn(examples: Examples, modality: Modality, least: int) -> str:
+    labels = len(set(examples.answers))
+    there = Counter(Path(finding.name).suffix.lower() or "no suffix" for finding in examples.findings if finding.excluded)
+    listed = ", ".join(f"{count} {suffix}" for suffix, count in there.most_common(4))
+    got = f"{labels} label{'s' if labels != 1 else ''} on {len(examples)} {modality.plural}" + (
+        f", and {listed} left out" if listed else ""
+    )
+    if examples.findings and not len(examples):
+        got += f"; {examples.findings[0].name}: {examples.findings[0].detail}"
+    extra = next((note for note in examples.notes if "pip install" in note), "")
+    return sentence(
+        f"The data {examples.source}",
+        f"hold {modality.plural} with at least {least} label{'s' if least > 1 else ''}",
+        got,
+        extra or "Make one folder per class, such as photos/cat/1.jpg and photos/dog/2.jpg, or a table with a path and a label column.",
+    )
+
+
+# ---------------------------------------------------------------- tables
+
+
+def _from_table(source: str, content: bytes, path: Path, base: str, settings: Settings, lookup: dict[str, Raw] | None = None) -> Examples:
+    columns = _read_table(content, path)
+    if not columns or not next(iter(columns.values())):
+        raise DataError(sentence(f"The table {path}", "hold a header and at least one row", "nothing", "Write a line such as: path,label"))
+    path_column = _find_column(columns, settings.path_column, PATH_COLUMNS, "path", path)
+    label_column = _find_column(columns, settings.label_column, LABEL_COLUMNS, "label", path)
+    part_column = next((name for name in columns if name.lower() in PART_COLUMNS), None)
+    names, raws, answers, parts, kept = [], [], [], [], []
+    findings: list[Finding] = []
+    for row, (file, label) in enumerate(zip(columns[path_column], columns[label_column], strict=True)):
+        file, label = _cell(file), _cell(label)
+        raw = _find_file(file, base, lookup)
+        if not label:
+            findings.append(Finding(file or f"row {row + 1}", "no-label", f"row {row + 1} has an empty label", excluded=True))
+        elif raw is None:
+            findings.append(
+                Finding(
+                    file or f"row {row + 1}",
+                    "missing",
+                    f"row {row + 1} names a file that is not there (looked up from {base or 'the archive'})",
+                    True,
+                    counts=True,
+                )
+            )
+        else:
+            part = _cell(columns[part_column][row]).lower() if part_column else ""
+            if part and part not in PART_NAMES:
+                raise DataError(
+                    sentence(
+                        f"Column {part_column} of {path}, row {row + 1},",
+                        "be train, validation, test or empty",
+                        part,
+                        did_you_mean(part, PART_NAMES),
+                    )
+                )
+            names.append(file)
+            raws.append(raw)
+            answers.append(label)
+            parts.append(PART_NAMES.get(part, ""))
+            kept.append(row)
+    groups = {name: [_cell(values[row]) for row in kept] for name, values in columns.items()}
+    examples = Examples(
+        source,
+        names,
+        raws,
+        answers,
+        parts,
+        [""] * len(names),
+        tuple(findings),
+        (f"Table: files from column {path_column}, labels from column {label_column}.",),
+    )
+    return _with_groups(examples, settings, groups)
+
+
+def _cell(value: Any) -> str:
+    """A table's cell as text; missing values of any library are empty."""
+    if value is None or (isinstance(value, float) and value != value):
+        return ""
+    return str(value).strip()
+
+
+def _find_file(file: str, base: str, lookup: dict[str, Raw] | None) -> Raw | None:
+    if not file:
+        return None
+    normal = os.path.normpath(file).replace(os.sep, "/")
+    if lookup is not None and normal in lookup:
+        return lookup[normal]
+    full = file if os.path.isabs(file) else os.path.join(base, file)
+    return FileRaw(full) if base and os.path.isfile(full) else None
+
+
+def _find_column(columns: dict[str, list], wanted: str, usual: Sequence[str], what: str, where: object) -> str:
+    if wanted:
+        if wanted in columns:
+            return wanted
+        raise UsageError(
+            sentence(
+                f"--{what}-column of {where}", "be one of " + ", ".join(map(str, columns)), wanted, did_you_mean(wanted, map(str, columns))
+            )
+        )
+    by_name = {str(name).strip().lower(): name for name in reversed(list(columns))}
+    for name in usual:
+        if name in by_name:
+            return by_name[name]
+    raise DataError(
+        sentence(
+            f"The table {where}",
+            f"have a {what} column (one of {', '.join(usual[:5])} …)",
+            "columns " + ", ".join(map(str, columns)),
+            f"Name it with --{what}-column.",
+        )
+    )
+
+
+def _read_table(content: bytes, path: Path) -> dict[str, list]:
+    """Columns by name. CSV and TSV with a header, JSON lines, Parquet (extra `tables`)."""
+    suffix = path.suffix.lower()
+    if suffix == ".parquet":
+        return _read_parquet(content, path)
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise DataError(
+            sentence(f"The table {path}", "be UTF-8 text", f"byte {error.start} of another encoding", "Save it as UTF-8.")
+        ) from error
+    if suffix in (".jsonl", ".ndjson"):
+        return _read_json_lines(text, path)
+    csv.field_size_limit(min(sys.maxsize, 2**31 - 1))
+    lines = text.splitlines()
+    delimiter = "\t" if suffix == ".tsv" else max(",;\t", key=(lines[0] if lines else "").count)
+    try:
+        rows = [row for row in csv.reader(lines, delimiter=delimiter) if row]
+    except csv.Error as error:
+        raise DataError(sentence(f"The table {path}", "be well-formed CSV", str(error), "Check the quotes.")) from error
+    if not rows:
+        return {}
+    header, body = [name.strip() for name in rows[0]], rows[1:]
+    for number, row in enumerate(body, start=2):
+        if len(row) != len(header):
+            raise DataError(
+                sentence(
+                    f"Row {number} of the table {path}",
+                    f"have {len(header)} cells like its header",
+                    len(row),
+                    "Quote cells that contain the delimiter.",
+                )
+            )
+    return {name: [row[column] for row in body] for column, name in enumerate(header)}
+
+
+def _read_json_lines(text: str, path: Path) -> dict[str, list]:
+    rows = []
+    for number, line in enumerate(text.splitlines(), start=1):
+        if line.strip():
+            try:
+                rows.append(json.loads(line))
+            except (json.JSONDecodeError, RecursionError) as error:
+                raise DataError(sentence(f"Line {number} of {path}", "be one JSON object", line, str(error))) from error
+            if not isinstance(rows[-1], dict):
+                raise DataError(sentence(f"Line {number} of {path}", "be one JSON object", line))
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    return {name: [row.get(name) for row in rows] for name in names}
+
+
+def _read_parquet(content: bytes, path: Path) -> dict[str, list]:
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ImportError as error:
+        raise DataError(
+            sentence(f"The table {path}", "be readable here", "no library for Parquet", "Run: pip install 'lamina[tables]'")
+        ) from error
+    try:
+        table = pyarrow.parquet.read_table(pyarrow.BufferReader(content) if content else path)
+    except (pyarrow.ArrowException, OSError) as error:
+        raise DataError(sentence(f"The table {path}", "be a readable Parquet file", str(error))) from error
+    return {str(name): table.column(name).to_pylist() for name in table.column_names}
+
+
+# ---------------------------------------------------------------- values in memory
+
+
+def _from_memory(source: Any, settings: Settings) -> Examples:
+    """(X, y), {"x": X, "y": y}, or any data frame with a path or picture column and a label column."""
+    if isinstance(source, Examples):
+        return source
+    if hasattr(source, "columns") and hasattr(source, "__getitem__"):
+        columns = {str(name): list(source[name]) for name in source.columns}
+        path_column = _find_column(columns, settings.path_column, PATH_COLUMNS, "path", "the data frame")
+        label_column = _find_column(columns, settings.label_column, LABEL_COLUMNS, "label", "the data frame")
+        raws = [FileRaw(value) if isinstance(value, str) else value for value in columns[path_column]]
+        names = [value if isinstance(value, str) else f"row {row}" for row, value in enumerate(columns[path_column])]
+        answers, extra = columns[label_column], columns
+    else:
+        if isinstance(source, dict) and {"x", "y"} <= set(source):
+            source = (source["x"], source["y"])
+        if not (isinstance(source, (tuple, list)) and len(source) == 2):
+            raise UsageError(
+                sentence("The data", 'be a path, sample:NAME, (X, y), {"x": X, "y": y} or a data frame', type(source).__name__)
+            )
+        raws, answers = list(source[0]), list(source[1])
+        if len(raws) != len(answers):
+            raise DataError(sentence("The arrays (X, y)", "have equal lengths", f"{len(raws)} and {len(answers)}"))
+        names, extra = [f"row {row}" for row in range(len(raws))], None
+    labels = [_cell(answer.item() if isinstance(answer, np.generic) else answer) for answer in answers]
+    findings = tuple(Finding(name, "no-label", "its label is empty", True) for name, label in zip(names, labels, strict=True) if not label)
+    kept = [row for row, label in enumerate(labels) if label]
+    examples = Examples("(values in memory)", names, raws, labels, [""] * len(names), [""] * len(names), findings)
+    if extra is not None and settings.group in extra:
+        examples = _with_groups(examples, settings, {name: [_cell(v) for v in values] for name, values in extra.items()})
+    return examples.take(kept)
+
+
+# ---------------------------------------------------------------- groups
+
+
+def _with_groups(examples: Examples, settings: Settings, columns: dict[str, list[str]] | None) -> Examples:
+    """Fill in the group keys from a table's column or from a pattern on names."""
+    if not settings.group or any(examples.groups):
+        return examples
+    groups = columns[settings.group] if columns and settings.group in columns else _groups_by_pattern(examples, settings.group, columns)
+    return Examples(
+        examples.source,
+        examples.names,
+        examples.raws,
+        examples.answers,
+        examples.parts,
+        groups,
+        examples.findings,
+        (*examples.notes, f"{len(set(groups) - {''})} groups by {settings.group}: none stands on both sides of the split."),
+    )
+
+
+def _groups_by_pattern(examples: Examples, pattern: str, columns: dict[str, list[str]] | None) -> list[str]:
+    try:
+        compiled = re.compile(pattern)
+    except re.error as error:
+        raise UsageError(sentence("--group", "be a column or a regular expression", pattern, str(error))) from error
+    if compiled.groups != 1:
+        near = did_you_mean(pattern, columns or ())
+        raise UsageError(sentence("--group", "be a column's name, or a pattern with exactly one (group)", pattern, near))
+    matched = [compiled.search(name) for name in examples.names]
+    groups = [match.group(1) or "" if match else "" for match in matched]
+    if not any(groups):
+        raise UsageError(sentence("--group", "match at least one name", pattern, f"A name looks like {examples.names[0]}."))
+    return groups

@@ -1,0 +1,94 @@
+"""Input: raw value -> tensor. The contract that every sense keeps."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+from torch import Tensor
+
+from lamina.data.inspection import Inspection
+from lamina.data.raw import Raw
+from lamina.errors import ModelFileError, did_you_mean, sentence
+from lamina.layers import Context, Layer
+
+INPUT_KINDS: dict[str, type[Input]] = {}
+
+
+class Input(ABC):
+    """A frozen value: `fit` returns a new one. Everything that depends on the data is in `state()`."""
+
+    kind: ClassVar[str] = ""
+    plural: ClassVar[str] = "examples"
+    suffixes: ClassVar[tuple[str, ...]] = ()
+    draws: ClassVar[int] = 0
+    """Random numbers that `augment` uses per example."""
+
+    def __init_subclass__(cls, **keywords: Any) -> None:
+        super().__init_subclass__(**keywords)
+        if cls.kind:
+            INPUT_KINDS[cls.kind] = cls
+
+    @abstractmethod
+    def fit(self, raws: Sequence[Raw], inspections: Sequence[Inspection]) -> Input:
+        """Decide sizes (or a vocabulary) from training examples; returns the fitted Input."""
+
+    @abstractmethod
+    def read(self, raw: Raw) -> np.ndarray:
+        """Decode one raw value, outside the network. Raises DataError naming the reason."""
+
+    @abstractmethod
+    def collate(self, items: Sequence[np.ndarray] | np.ndarray) -> tuple[Tensor, Context]:
+        """Read values -> one batch."""
+
+    @abstractmethod
+    def layer(self, x: Tensor) -> Layer:
+        """The network's first layer, its statistics measured on `x`, a batch of training examples."""
+
+    @abstractmethod
+    def state(self) -> dict[str, Any]:
+        """JSON values from which `from_state` makes the same Input."""
+
+    @classmethod
+    @abstractmethod
+    def from_state(cls, state: dict[str, Any]) -> Input:
+        """Raises ModelFileError when `state` is not one."""
+
+    def recognizes(self, head: bytes) -> bool:
+        """Whether a file that begins so is of this sense, whatever its name."""
+        return False
+
+    def missing_extra(self, suffix: str) -> str:
+        """The install line without which files of this suffix cannot be read; empty when they can."""
+        return ""
+
+    def inspect(self, raw: Raw) -> Inspection:
+        """Decode fully and say what is wrong or odd. Used by the audit; never raises for bad data."""
+        return Inspection()
+
+    def same(self, first: Raw, second: Raw) -> bool:
+        """Whether two values with near fingerprints are copies of one another, compared on the values themselves."""
+        return False
+
+    def augment(self, x: Tensor, context: Context, draws: Tensor) -> tuple[Tensor, Context]:
+        """A varied copy of a training batch; `draws` [N, self.draws] are uniform in [0, 1), a function of (seed, step, example)."""
+        return x, context
+
+    @abstractmethod
+    def golden(self, count: int, seed: int) -> list[np.ndarray]:
+        """Generated read values, the same for the same seed on every machine: the golden samples of a model file."""
+
+    def outliers(self, count: int, seed: int) -> list[np.ndarray]:
+        """Generated read values that are like no real example."""
+        return []
+
+
+def build_input(kind: Any, state: Any) -> Input:
+    """The Input of that kind. Raises ModelFileError."""
+    if kind not in INPUT_KINDS or not isinstance(state, dict):
+        raise ModelFileError(
+            sentence("The input of the model", "be one of " + ", ".join(sorted(INPUT_KINDS)), kind, did_you_mean(str(kind), INPUT_KINDS))
+        )
+    return INPUT_KINDS[kind].from_state(state)

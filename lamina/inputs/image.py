@@ -1,0 +1,374 @@
+"""Pictures in: every common format, rightly turned, coloured and sized, as uint8 [side, side, channels]."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import struct
+import warnings
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image, ImageOps
+from torch import Tensor
+
+from lamina.data.inspection import Inspection
+from lamina.data.raw import FileRaw, Raw, ZipRaw
+from lamina.errors import DataError, ModelFileError, sentence
+from lamina.inputs.base import Input
+from lamina.layers import Context, Layer, Standardize
+
+DECODING_ERRORS = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    TypeError,
+    KeyError,
+    IndexError,
+    EOFError,
+    AttributeError,
+    ArithmeticError,
+    MemoryError,
+    RuntimeError,
+    struct.error,
+    zlib.error,
+    Image.DecompressionBombError,
+)
+"""Everything that a damaged file can raise inside the decoders."""
+
+SUFFIX_FORMATS = {
+    ".jpg": "JPEG", ".jpeg": "JPEG", ".jpe": "JPEG", ".jfif": "JPEG", ".png": "PNG", ".apng": "PNG", ".gif": "GIF", ".bmp": "BMP",
+    ".dib": "BMP", ".webp": "WEBP", ".avif": "AVIF", ".tif": "TIFF", ".tiff": "TIFF", ".ppm": "PPM", ".pgm": "PPM", ".pbm": "PPM",
+    ".pnm": "PPM", ".tga": "TGA", ".ico": "ICO", ".jp2": "JPEG2000", ".heic": "HEIF", ".heif": "HEIF",
+}  # fmt: skip
+MAGIC = (b"\xff\xd8\xff", b"\x89PNG\r\n", b"GIF8", b"BM", b"II*\x00", b"MM\x00*", b"P5", b"P6", b"P4")
+SAME_FORMATS = {frozenset(("JPEG", "MPO")), frozenset(("PNG", "APNG")), frozenset(("BMP", "DIB"))}
+LARGEST_FILE = 1_000_000_000
+COPY_SIDE = 48
+COPY_DIFFERENCE = 5.0
+"""Two pictures are copies when they differ by less than this mean grey value out of 255 …"""
+COPY_LARGEST = 40.0
+"""… and nowhere (on 8 x 8 block means) by more than this."""
+_HEIF: list[bool] = []
+
+
+def heif_available() -> bool:
+    """Whether HEIC can be read; registers the decoder on the first call."""
+    if not _HEIF:
+        try:
+            from pillow_heif import register_heif_opener
+        except ImportError:
+            _HEIF.append(False)
+        else:
+            register_heif_opener()
+            _HEIF.append(True)
+    return _HEIF[0]
+
+
+@dataclass(frozen=True)
+class ImageInput(Input):
+    """Pictures as uint8 [side, side, channels]. Fitted: side and channels (1 grey, 3 colour) from the training pictures."""
+
+    kind: ClassVar[str] = "image"
+    plural: ClassVar[str] = "pictures"
+    suffixes: ClassVar[tuple[str, ...]] = tuple(SUFFIX_FORMATS)
+    draws: ClassVar[int] = 4
+
+    side: int = 0
+    channels: int = 0
+    max_pixels: int = 100_000_000
+    shift: float = 0.0
+    """Largest shift of the augmentation, as a share of the side."""
+
+    # ------------------------------------------------------------ fitting and state
+
+    def fit(self, raws: Sequence[Raw], inspections: Sequence[Inspection]) -> ImageInput:
+        shapes = [inspection.shape for inspection in inspections]
+        if not shapes:
+            raise DataError(sentence("The training part", "hold at least one usable picture", 0))
+        side = self.side or _side_for([min(rows, columns) for rows, columns, _ in shapes])
+        channels = 3 if any(colours == 3 for *_, colours in shapes) else 1
+        return replace(self, side=side, channels=channels, shift=2 / 28 if side >= 16 else 1 / 8)
+
+    def state(self) -> dict[str, Any]:
+        return {"side": self.side, "channels": self.channels, "max_pixels": self.max_pixels, "shift": self.shift}
+
+    @classmethod
+    def from_state(cls, state: dict[str, Any]) -> ImageInput:
+        side, channels, most, shift = (state.get(name) for name in ("side", "channels", "max_pixels", "shift"))
+        whole = all(isinstance(value, int) and not isinstance(value, bool) for value in (side, channels, most))
+        if not (
+            whole
+            and 8 <= side <= 1024
+            and channels in (1, 3)
+            and 64 <= most <= 1e12
+            and isinstance(shift, (int, float))  # type: ignore[operator]
+            and 0 <= shift <= 0.5
+        ):
+            raise ModelFileError(sentence("The picture input of the model", "have a side of 8 to 1024 and 1 or 3 channels", state))
+        return cls(side, channels, most, float(shift))  # type: ignore[arg-type]
+
+    # ------------------------------------------------------------ decoding
+
+    def recognizes(self, head: bytes) -> bool:
+        return head.startswith(MAGIC) or head[8:12] == b"WEBP" or head[4:12] in (b"ftypavif", b"ftypheic", b"ftypheix", b"ftypmif1")
+
+    def missing_extra(self, suffix: str) -> str:
+        return "pip install 'lamina[heic]'" if suffix in (".heic", ".heif") and not heif_available() else ""
+
+    def read(self, raw: Raw) -> np.ndarray:
+        """uint8 [side, side, channels]. Raises DataError."""
+        picture = self._decode(raw, draft=self.side)
+        picture = picture.convert("RGB" if self.channels == 3 else "L")
+        return _as_array(_fit_square(picture, self.side))
+
+    def _decode(self, raw: Raw, draft: int = 0) -> Image.Image:
+        """An upright picture in mode L or RGB, 8 bits a channel. Raises DataError."""
+        try:
+            picture = _open(raw, self.max_pixels)
+            if draft and picture.format in ("JPEG", "MPO"):
+                picture.draft(None, (draft * 2, draft * 2))
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                return upright_8_bit(picture)
+        except (*DECODING_ERRORS, _OverLarge) as error:
+            raise DataError(
+                sentence(
+                    f"The picture {_name(raw)}", "be readable", str(error) or type(error).__name__, "Open it in a viewer and save it again."
+                )
+            ) from error
+
+    def inspect(self, raw: Raw) -> Inspection:
+        try:
+            size = raw.size() if isinstance(raw, (FileRaw, ZipRaw)) else len(raw) if isinstance(raw, bytes) else 1
+            if size == 0:
+                return Inspection("empty", "0 bytes")
+            if size > LARGEST_FILE:
+                return Inspection("over-large", f"{size / 1e9:.1f} GB in one file")
+            picture = _open(raw, self.max_pixels)
+        except _OverLarge as error:
+            return Inspection("over-large", str(error))
+        except DECODING_ERRORS as error:
+            return Inspection(*self._why_not_opened(raw, error))
+        name_warnings = _type_warnings(raw, picture.format)
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                upright = upright_8_bit(picture)
+        except DECODING_ERRORS as error:
+            kind = "truncated" if "truncated" in str(error).lower() or "broken data" in str(error).lower() else "unreadable"
+            return Inspection(kind, str(error) or type(error).__name__)
+        pixels = _as_array(upright)
+        if (pixels == pixels[0, 0]).all():
+            return Inspection("constant", f"every pixel is {pixels[0, 0].tolist()}")
+        if pixels.shape[2] == 3 and (pixels[..., :1] == pixels).all():
+            upright, pixels = upright.convert("L"), pixels[..., :1]
+        content = hashlib.blake2b(repr(pixels.shape).encode() + np.ascontiguousarray(pixels).tobytes(), digest_size=16).hexdigest()
+        return Inspection("", "", name_warnings, content, _difference_hash(upright), pixels.shape)
+
+    def _why_not_opened(self, raw: Raw, error: BaseException) -> tuple[str, str]:
+        if isinstance(error, Image.DecompressionBombError):
+            return "over-large", str(error)
+        try:
+            head = raw.read(64) if isinstance(raw, (FileRaw, ZipRaw)) else bytes(raw[:64]) if isinstance(raw, bytes) else b""
+        except OSError as unreadable:
+            return "unreadable", str(unreadable)
+        if not head or self.recognizes(head):
+            return ("truncated" if head else "unreadable"), str(error) or type(error).__name__
+        if not head.strip(b"\0"):
+            return "unreadable", "its bytes are all zero"
+        return "mistyped", f"its name says picture, its content begins with {head[:12]!r}"
+
+    def same(self, first: Raw, second: Raw) -> bool:
+        one, two = (
+            np.asarray(self._decode(raw, draft=COPY_SIDE).convert("L").resize((COPY_SIDE, COPY_SIDE), Image.Resampling.BOX), np.float32)
+            for raw in (first, second)
+        )
+        if one.std() < 1 or two.std() < 1:
+            return False
+        difference = one - two
+        blocks = difference.reshape(8, COPY_SIDE // 8, 8, COPY_SIDE // 8).mean((1, 3))
+        return bool(np.abs(difference).mean() < COPY_DIFFERENCE and np.abs(blocks).max() < COPY_LARGEST)
+
+    # ------------------------------------------------------------ batches
+
+    def collate(self, items: Sequence[np.ndarray] | np.ndarray) -> tuple[Tensor, Context]:
+        """uint8 [N, side, side, channels]."""
+        stacked = items if isinstance(items, np.ndarray) else np.stack(list(items))
+        return torch.from_numpy(np.ascontiguousarray(stacked)), Context()
+
+    def layer(self, x: Tensor) -> Layer:
+        return Standardize.measured(x)
+
+    def augment(self, x: Tensor, context: Context, draws: Tensor) -> tuple[Tensor, Context]:
+        """Each picture moved by up to `shift` of its side, the border reflected. x uint8 [N, H, W, C]."""
+        reach = max(1, round(self.shift * self.side)) if self.shift else 0
+        if not reach:
+            return x, context
+        count, rows, columns, _ = x.shape
+        padded = F.pad(x.permute(0, 3, 1, 2).float(), (reach,) * 4, mode="reflect").to(torch.uint8).permute(0, 2, 3, 1)
+        corner = (draws[:, :2] * (2 * reach + 1)).long().clamp_(0, 2 * reach)
+        example = torch.arange(count, device=x.device)[:, None, None]
+        down = (corner[:, :1] + torch.arange(rows, device=x.device))[:, :, None]
+        right = (corner[:, 1:] + torch.arange(columns, device=x.device))[:, None, :]
+        return padded[example, down, right], context
+
+    # ------------------------------------------------------------ generated pictures
+
+    def golden(self, count: int, seed: int) -> list[np.ndarray]:
+        """Smooth patches, in whole numbers only, so that every machine makes the same ones."""
+        bits = np.random.Philox(key=seed)
+        place = np.arange(self.side) * (3 * 256) // max(1, self.side - 1)
+        left, share = np.minimum(place // 256, 2), place - np.minimum(place // 256, 2) * 256
+        made = []
+        for _ in range(count):
+            coarse = (np.asarray(bits.random_raw(16 * self.channels)) & 255).astype(np.int64).reshape(4, 4, self.channels)
+            rows = coarse[left] * (256 - share)[:, None, None] + coarse[left + 1] * share[:, None, None]
+            both = rows[:, left] * (256 - share)[None, :, None] + rows[:, left + 1] * share[None, :, None]
+            made.append((both >> 16).astype(np.uint8))
+        return made
+
+    def outliers(self, count: int, seed: int) -> list[np.ndarray]:
+        """In turn: pixel noise, coarse noise, one plain grey, stripes, a checkerboard."""
+        generator = np.random.Generator(np.random.Philox(key=seed + 1))
+        shape = (self.side, self.side, self.channels)
+        rows, columns = np.mgrid[0 : self.side, 0 : self.side]
+        made = []
+        for index in range(count):
+            kind, low, high = index % 5, generator.integers(0, 128), generator.integers(128, 256)
+            period = int(generator.integers(2, max(3, self.side // 3)))
+            if kind == 0:
+                picture = generator.integers(0, 256, shape)
+            elif kind == 1:
+                coarse = generator.integers(0, 256, (4, 4, self.channels))
+                picture = coarse.repeat(-(-self.side // 4), 0).repeat(-(-self.side // 4), 1)[: self.side, : self.side]
+            elif kind == 2:
+                picture = np.full(shape, generator.integers(0, 256))
+            else:
+                pattern = (rows // period) % 2 if kind == 3 else (rows // period + columns // period) % 2
+                picture = np.where(pattern[..., None] == 0, low, high) * np.ones(shape)
+            made.append(picture.astype(np.uint8))
+        return made
+
+
+# ---------------------------------------------------------------- decoding, step by step
+
+
+class _OverLarge(Exception):
+    """More pixels than the settings allow."""
+
+
+def _open(raw: Raw, max_pixels: int) -> Image.Image:
+    """The picture's header (arrays: the picture), its pixels counted before any is decoded."""
+    if isinstance(raw, Image.Image):
+        picture = raw
+    elif isinstance(raw, (FileRaw, ZipRaw, bytes)):
+        heif_available()
+        content = raw if isinstance(raw, bytes) else raw.read(LARGEST_FILE)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            picture = Image.open(io.BytesIO(content))
+    else:
+        picture = _from_array(np.asarray(raw))
+    pixels = picture.width * picture.height
+    if pixels > max_pixels:
+        raise _OverLarge(f"{picture.width} x {picture.height} pixels, more than {max_pixels / 1e6:.6g} million (--max-pixels)")
+    return picture
+
+
+def _from_array(values: np.ndarray) -> Image.Image:
+    """A picture from [H, W], [H, W, 1|3|4] or [1|3, H, W]; uint8, uint16, bool, or floats in 0..1 (or 0..255)."""
+    if values.ndim == 3 and values.shape[0] in (1, 3) and values.shape[2] not in (1, 3, 4):
+        values = values.transpose(1, 2, 0)
+    if values.ndim == 3 and values.shape[2] == 1:
+        values = values[..., 0]
+    if values.ndim not in (2, 3) or 0 in values.shape or (values.ndim == 3 and values.shape[2] not in (3, 4)):
+        raise ValueError(f"an array of shape {values.shape} is no picture: [H, W], [H, W, 3] or [3, H, W] is")
+    if values.dtype == np.bool_:
+        values = values.astype(np.uint8) * 255
+    elif values.dtype == np.uint16:
+        values = (values // 257).astype(np.uint8)
+    elif values.dtype != np.uint8:
+        if values.dtype.kind not in "iuf" or not np.isfinite(values).all():
+            raise ValueError("an array that holds something other than finite numbers is no picture")
+        top = 1.0 if values.dtype.kind == "f" and values.max() <= 1 else 255.0
+        if values.min() < 0 or values.max() > 255:
+            raise ValueError(f"an array with values from {values.min()} to {values.max()} is no picture: 0..1 or 0..255 is")
+        values = np.rint(values * (255.0 / top)).astype(np.uint8)
+    return Image.fromarray(values)
+
+
+def upright_8_bit(picture: Image.Image) -> Image.Image:
+    """First frame, turned as EXIF says, transparency laid on white, any depth and palette as L or RGB of 8 bits."""
+    picture.seek(0) if getattr(picture, "n_frames", 1) > 1 else None
+    picture.load()
+    picture = ImageOps.exif_transpose(picture)
+    mode = picture.mode
+    if mode in ("I;16", "I;16L", "I;16B", "I;16N", "I"):
+        values = np.asarray(picture).astype(np.int64)
+        top = 65535 if values.max() > 255 or mode != "I" else 255
+        return Image.fromarray(np.clip(values * 255 // top, 0, 255).astype(np.uint8))
+    if mode == "F":
+        floats = np.nan_to_num(np.asarray(picture, np.float64))
+        low, high = (
+            (0.0, 1.0)
+            if floats.min() >= 0 and floats.max() <= 1
+            else (0.0, 255.0)
+            if floats.min() >= 0 and floats.max() <= 255
+            else (float(floats.min()), float(floats.max()))
+        )
+        return Image.fromarray(np.rint((floats - low) / (high - low) * 255).astype(np.uint8))
+    if mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in picture.info:
+        with_alpha = picture.convert("RGBA")
+        picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), with_alpha).convert("RGB")
+        return picture.convert("L") if mode in ("LA", "La") else picture
+    if mode in ("1", "L"):
+        return picture.convert("L")
+    return picture.convert("RGB")
+
+
+def _fit_square(picture: Image.Image, side: int) -> Image.Image:
+    """The middle square, resized. Nearly square pictures (up to 1.2 : 1) are kept whole."""
+    wide, high = picture.size
+    if (wide, high) == (side, side):
+        return picture
+    box = None
+    if max(wide, high) > 1.2 * min(wide, high):
+        short = min(wide, high)
+        left, top = (wide - short) / 2, (high - short) / 2
+        box = (left, top, left + short, top + short)
+    return picture.resize((side, side), Image.Resampling.BILINEAR, box=box, reducing_gap=2.0)
+
+
+def _as_array(picture: Image.Image) -> np.ndarray:
+    values = np.asarray(picture)
+    return values[..., None] if values.ndim == 2 else values
+
+
+def _difference_hash(picture: Image.Image) -> int:
+    """64 bits: is a pixel brighter than its right neighbour, on an 8 x 9 thumbnail (Krawetz 2013, 'dHash')."""
+    small = np.asarray(picture.convert("L").resize((9, 8), Image.Resampling.BILINEAR), np.int16)
+    return int.from_bytes(np.packbits(small[:, 1:] > small[:, :-1]).tobytes(), "big")
+
+
+def _type_warnings(raw: Raw, found: str | None) -> tuple[tuple[str, str], ...]:
+    named = SUFFIX_FORMATS.get(Path(_name(raw)).suffix.lower()) if isinstance(raw, (FileRaw, ZipRaw)) else found
+    if found == named or frozenset((found, named)) in SAME_FORMATS:
+        return ()
+    return (("mistyped", f"its name says {named or 'nothing'}, its content is {found}"),)
+
+
+def _name(raw: Raw) -> str:
+    return raw.path if isinstance(raw, FileRaw) else raw.member if isinstance(raw, ZipRaw) else f"({type(raw).__name__})"
+
+
+def _side_for(shorter_sides: list[int]) -> int:
+    """Small pictures keep their size; large ones come down to 64 or 96."""
+    middle = int(np.median(shorter_sides))
+    return max(8, middle) if middle <= 64 else 64 if middle < 96 else 96

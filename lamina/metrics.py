@@ -1,0 +1,36 @@
+"""Scores and their intervals (95 % unless told)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+
+def wilson_interval(right: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
+    """Interval of a share (Wilson 1927, https://doi.org/10.1080/01621459.1927.10502953)."""
+    from scipy.stats import binomtest
+
+    interval = binomtest(right, n).proportion_ci(confidence, method="wilson")
+    return float(interval.low), float(interval.high)
+
+
+def corrected_resampled_interval(scores: Sequence[float], test_share: float, confidence: float = 0.95) -> tuple[float, float]:
+    """Interval of the mean over cross-fitted folds, whose training parts overlap (Nadeau & Bengio 2003, https://doi.org/10.1023/A:1024068626366).
+
+    `test_share` is (test examples) / (training examples) of one fold.
+    """
+    from scipy.stats import t
+
+    values = np.asarray(scores, np.float64)
+    deviation = math.sqrt((1 / len(values) + test_share) * values.var(ddof=1))
+    reach = float(t.ppf(0.5 + confidence / 2, len(values) - 1)) * deviation
+    return max(0.0, float(values.mean()) - reach), min(1.0, float(values.mean()) + reach)
+
+
+def calibration_error(probabilities: np.ndarray, right: np.ndarray, bins: int = 15) -> float:
+    """Expected calibration error in equally filled bins (Nguyen & O'Connor 2015, https://arxiv.org/abs/1508.05154)."""
+    order = np.argsort(probabilities, kind="stable")
+    parts = np.array_split(order, min(bins, len(order)))
+    return float(sum(len(part) * abs(probabilities[part].mean() - right[part].mean()) for part in parts if len(part)) / max(1, len(order)))

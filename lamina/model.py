@@ -1,0 +1,372 @@
+"""Model: what training returns and a .lamina file holds. Opening one never runs code.
+
+NAME.lamina     zip, stored, not compressed
+  manifest.json       format version, SHA-256 and size of the others
+  model.json          task, input, expanded layer list, output, card
+  weights.safetensors
+  golden.safetensors  fp32 values that the network put out for samples which the input generates from a seed
+"""
+
+from __future__ import annotations
+
+import glob
+import hashlib
+import io
+import json
+import os
+import zipfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lamina.data.batches import Batch
+from lamina.data.examples import Examples
+from lamina.data.files import write_bytes
+from lamina.data.raw import FileRaw, Raw
+from lamina.data.read import read_examples
+from lamina.errors import DataError, LaminaError, ModelFileError, did_you_mean, sentence
+from lamina.inputs import Input, build_input
+from lamina.networks import Network, build_network
+from lamina.outputs import Answer, Output, build_output
+from lamina.screen import Screen
+from lamina.settings import Settings, make_settings
+from lamina.task import Score
+from lamina.training.inference import BATCH, run_in_order
+
+FORMAT = 1
+MEMBERS = ("manifest.json", "model.json", "weights.safetensors", "golden.safetensors")
+MAX_JSON = 64_000_000
+MAX_HEADER = 32_000_000
+MAX_SIGNALS = 4_000_000_000
+"""Bytes of all signals of the golden pass together; more is refused before anything is allocated."""
+GOLDEN_COUNT = 4
+GOLDEN_SEED = 20_240_229
+GOLDEN_DIFFERENCE = 1e-3
+MALFORMED = (
+    zipfile.BadZipFile,
+    OSError,
+    ValueError,
+    KeyError,
+    TypeError,
+    AttributeError,
+    IndexError,
+    RuntimeError,
+    EOFError,
+    ArithmeticError,
+    NotImplementedError,
+    RecursionError,
+    MemoryError,
+    StopIteration,
+)
+"""Everything that a damaged or hostile file makes the readers raise."""
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """The answer for one value."""
+
+    file: str
+    label: str | None
+    """None: none of these, or an error."""
+    probability: float | None
+    top: tuple[tuple[str, float], ...] = ()
+    unknown: bool = False
+    error: str | None = None
+
+
+@dataclass
+class Model:
+    task: str
+    input: Input
+    network: Network
+    output: Output
+    card: dict[str, Any] = field(default_factory=dict)
+    """Facts of the training: score, classes, examples, excluded, seconds, data, plan, settings, run, versions."""
+
+    # ------------------------------------------------------------ answers
+
+    def predict(self, source: Any) -> Any:
+        """Answers for a file, a folder, a glob, bytes, an array [H, W] or [H, W, C], a Pillow image, or a list of these.
+
+        One value gives one Prediction; a folder, a glob, a list or an array of several pictures gives a list. A file that
+        cannot be read gives a Prediction with `error`. Raises DataError when nothing matches.
+        """
+        if isinstance(source, (str, os.PathLike)):
+            path = os.fspath(source)
+            if os.path.isfile(path):
+                return self._predict_all([path], [FileRaw(path)])[0]
+            files = self._find(path)
+            return self._predict_all(files, [FileRaw(file) for file in files])
+        if isinstance(source, np.ndarray) and (
+            source.ndim == 4 or (source.ndim == 3 and not {1, 3, 4} & {source.shape[0], source.shape[2]})
+        ):
+            source = list(source)
+        if isinstance(source, (list, tuple)):
+            names = [os.fspath(value) if isinstance(value, (str, os.PathLike)) else f"item {i}" for i, value in enumerate(source)]
+            raws = [FileRaw(name) if isinstance(value, (str, os.PathLike)) else value for name, value in zip(names, source, strict=True)]
+            return self._predict_all(names, raws)
+        return self._predict_all([f"({type(source).__name__})"], [source])[0]
+
+    def evaluate(self, data: Any, **settings: Any) -> Score:
+        """The score on labelled data, exactly as predict answers; of the test part when parts are given. Raises DataError."""
+        return self.evaluate_data(data, make_settings(settings), Screen(quiet=True))[0]
+
+    def evaluate_data(self, data: Any, settings: Settings, screen: Screen) -> tuple[Score, int]:
+        """(score, number of unreadable files, which are named on the screen and left out)."""
+        from lamina.tasks import find_task
+
+        examples = self._test_examples(data, settings, screen)
+        for label in examples.labels:
+            self.output.encode(label)  # raises for a label that the model never learned
+        predictions = self._predict_all(list(examples.names), list(examples.raws))
+        answers, truths = [], []
+        for prediction, truth in zip(predictions, examples.answers, strict=True):
+            if prediction.error is None:
+                answers.append(Answer(prediction.label, prediction.probability or 0.0, prediction.top, prediction.unknown))
+                truths.append(truth)
+            else:
+                screen.warn(f"{prediction.file}: {prediction.error}")
+        if not answers:
+            raise DataError(sentence(f"The data {examples.source}", "hold at least one readable example", 0))
+        return find_task(self.task).score(answers, truths), len(predictions) - len(answers)
+
+    def _test_examples(self, data: Any, settings: Settings, screen: Screen) -> Examples:
+        examples = read_examples(data, settings, self.input, least_labels=1)
+        test = [index for index, part in enumerate(examples.parts) if part == "test"]
+        if test:
+            screen.say(f"Only the test part is scored: {len(test)} of {len(examples)} examples.")
+        elif data == self.card.get("data", {}).get("source"):
+            screen.warn("These are the data that the model learned from: the score flatters it. The honest one stands in `lamina show`.")
+        return examples.take(test) if test else examples
+
+    def _find(self, pattern: str) -> list[str]:
+        """The files of the model's sense in a folder (recursively), or those that a glob matches."""
+        if os.path.isdir(pattern):
+            found = sorted(
+                os.path.join(folder, name) for folder, _, names in os.walk(pattern) for name in names if not name.startswith(".")
+            )
+            found = [file for file in found if Path(file).suffix.lower() in self.input.suffixes]
+        else:
+            found = sorted(file for file in glob.glob(pattern, recursive=True) if os.path.isfile(file))
+        if not found:
+            folder = os.path.dirname(pattern) or "."
+            near = did_you_mean(os.path.basename(pattern), os.listdir(folder)) if os.path.isdir(folder) else ""
+            raise DataError(
+                sentence(f"The files {pattern}", f"name a file, or a folder or glob with {self.input.plural}", "nothing there", near)
+            )
+        return found
+
+    def _predict_all(self, names: list[str], raws: list[Raw]) -> list[Prediction]:
+        predictions = []
+        for start in range(0, len(raws), BATCH):
+            values, errors = self._read_some(raws[start : start + BATCH])
+            answers = iter(self.output.decode(run_in_order(self.network, self.output, self._batches(values))[0]) if values else [])
+            for name, error in zip(names[start:], errors, strict=False):
+                if error is not None:
+                    predictions.append(Prediction(name, None, None, error=error))
+                else:
+                    answer = next(answers)
+                    predictions.append(Prediction(name, answer.label, answer.probability, answer.top, answer.unknown))
+        return predictions
+
+    def _read_some(self, raws: list[Raw]) -> tuple[list[np.ndarray], list[str | None]]:
+        values: list[np.ndarray] = []
+        errors: list[str | None] = []
+        for raw in raws:
+            try:
+                values.append(self.input.read(raw))
+                errors.append(None)
+            except DataError as error:
+                errors.append(str(error))
+        return values, errors
+
+    def _batches(self, values: Sequence[np.ndarray]) -> Iterator[Batch]:
+        for start in range(0, len(values), BATCH):
+            x, context = self.input.collate(values[start : start + BATCH])
+            device = next(self.network.parameters()).device
+            yield Batch(x.to(device), context.to(device), torch.zeros(len(x)), np.arange(len(x)))
+
+    def values(self, read_values: Sequence[np.ndarray]) -> Tensor:
+        """What the answering layer puts out (fp32) for values that `input.read` or `input.golden` made."""
+        return run_in_order(self.network, self.output, self._batches(read_values))[0]
+
+    # ------------------------------------------------------------ the file
+
+    def save(self, path: str | os.PathLike) -> Path:
+        """Write the .lamina file, whole or not at all. Raises ResourceError."""
+        from safetensors.torch import save
+
+        weights = {name: value.detach().cpu().contiguous() for name, value in self.network.state_dict().items()}
+        golden = self.values(self.input.golden(GOLDEN_COUNT, GOLDEN_SEED))
+        contents = {
+            "model.json": json.dumps(self._description(), ensure_ascii=False, indent=1).encode("utf-8", "backslashreplace"),
+            "weights.safetensors": save(weights),
+            "golden.safetensors": save({"values": golden.contiguous()}),
+        }
+        digests = {name: {"sha256": hashlib.sha256(content).hexdigest(), "size": len(content)} for name, content in contents.items()}
+        manifest = json.dumps({"format": FORMAT, "made_by": "lamina", "members": digests}, indent=1).encode()
+        buffer = io.BytesIO()
+        with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
+            for name, content in {"manifest.json": manifest, **contents}.items():
+                archive.writestr(zipfile.ZipInfo(name, (2020, 1, 1, 0, 0, 0)), content)  # a fixed date: same model, same bytes
+        write_bytes(Path(path), buffer.getbuffer())
+        return Path(path)
+
+    def _description(self) -> dict[str, Any]:
+        return {
+            "task": self.task,
+            "input": {"kind": self.input.kind, "state": self.input.state()},
+            "layers": self.network.describe(),
+            "output": {"kind": self.output.kind, "state": self.output.state()},
+            "golden": {"seed": GOLDEN_SEED, "count": GOLDEN_COUNT},
+            "card": self.card,
+        }
+
+
+def load(path: str | os.PathLike) -> Model:
+    """Open a .lamina file. Every failure is a ModelFileError; nothing in the file is executed, and sizes are checked before allocation."""
+    if not os.path.isfile(path):
+        folder = os.path.dirname(os.path.abspath(path))
+        near = did_you_mean(os.path.basename(path), os.listdir(folder)) if os.path.isdir(folder) else ""
+        raise ModelFileError(
+            sentence(f"The model {os.fspath(path)}", "be a .lamina file", "nothing there", near or "`lamina train DATA` makes one.")
+        )
+    try:
+        contents = _read_members(os.fspath(path))
+        description = json.loads(contents["model.json"])
+        model = _build(description, contents["weights.safetensors"])
+        _compare_golden(model, description["golden"], contents["golden.safetensors"])
+        return model
+    except LaminaError as error:
+        if isinstance(error, ModelFileError):
+            raise
+        raise ModelFileError(f"The model {os.fspath(path)} is damaged. {error}") from error
+    except MALFORMED as error:
+        told = f"{type(error).__name__}: {error}".splitlines()[0]
+        raise ModelFileError(
+            sentence(f"The model {os.fspath(path)}", "be a whole .lamina file", told, "Copy it again, or train anew.")
+        ) from error
+
+
+def _read_members(path: str) -> dict[str, bytes]:
+    size = os.path.getsize(path)
+    with zipfile.ZipFile(path) as archive:
+        infos = archive.infolist()
+        if sorted(info.filename for info in infos) != sorted(MEMBERS):
+            raise ModelFileError(
+                sentence(f"The members of {path}", "be " + ", ".join(MEMBERS), ", ".join(info.filename for info in infos)[:200])
+            )
+        for info in infos:
+            if (
+                info.compress_type != zipfile.ZIP_STORED
+                or info.file_size != info.compress_size
+                or info.file_size > size
+                or info.flag_bits & 1
+            ):
+                raise ModelFileError(
+                    sentence(f"{info.filename} of {path}", "be stored plainly, no larger than the file", f"{info.file_size} bytes")
+                )
+            if info.filename.endswith(".json") and info.file_size > MAX_JSON:
+                raise ModelFileError(sentence(f"{info.filename} of {path}", f"be at most {MAX_JSON} bytes", info.file_size))
+        if sum(info.file_size for info in infos) > size:
+            raise ModelFileError(sentence(f"The members of {path}", "not overlap", f"{size} bytes"))
+        contents = {info.filename: archive.read(info) for info in infos}
+    manifest = json.loads(contents["manifest.json"])
+    if not isinstance(manifest.get("format"), int) or manifest["format"] > FORMAT:
+        raise ModelFileError(
+            sentence(f"The format of {path}", f"be at most {FORMAT}", manifest.get("format"), "Update: pip install -U lamina")
+        )
+    for name in MEMBERS[1:]:
+        if hashlib.sha256(contents[name]).hexdigest() != manifest["members"][name]["sha256"]:
+            raise ModelFileError(
+                sentence(f"{name} of {path}", "have the SHA-256 that the manifest names", "another content", "Copy the file again.")
+            )
+    return contents
+
+
+def _build(description: dict[str, Any], weights: bytes) -> Model:
+    """The model, its shapes compared on the meta device (which allocates nothing) before the weights are read."""
+    import lamina.tasks  # noqa: F401  (registers the kinds of all tasks)
+
+    input = build_input(description["input"]["kind"], description["input"]["state"])
+    output = build_output(description["output"]["kind"], description["output"]["state"])
+    with torch.device("meta"):
+        network = build_network(description["layers"])
+    expected = {name: (tuple(value.shape), value.dtype) for name, value in network.state_dict().items()}
+    _check_header(weights, expected)
+    _check_signals(input, network)
+    from safetensors import SafetensorError
+    from safetensors.torch import load as load_tensors
+
+    try:
+        tensors = {name: value.clone() for name, value in load_tensors(weights).items()}
+    except SafetensorError as error:
+        raise ModelFileError(sentence("The weights of the model", "be a whole safetensors file", str(error))) from error
+    network.load_state_dict(tensors, strict=True, assign=True)
+    if output.reads != network.head.name and output.reads not in network.layers:
+        raise ModelFileError(sentence("The layer that answers come from", "be one of the network's", output.reads))
+    card, task = description.get("card"), description.get("task")
+    if not isinstance(card, dict) or not isinstance(task, str):
+        raise ModelFileError(sentence("The card of the model", "be a JSON object beside the task's name", type(card).__name__))
+    return Model(task, input, network.eval(), output, card)
+
+
+def _check_header(weights: bytes, expected: dict[str, tuple[tuple[int, ...], torch.dtype]]) -> None:
+    """The safetensors header names exactly the network's tensors, with their shapes, inside the bytes that are there."""
+    length = int.from_bytes(weights[:8], "little")
+    if len(weights) < 8 or length > min(MAX_HEADER, len(weights) - 8):
+        raise ModelFileError(sentence("The header of the weights", f"be at most {MAX_HEADER} bytes and inside the file", length))
+    header = json.loads(weights[8 : 8 + length])
+    header.pop("__metadata__", None)
+    if set(header) != set(expected):
+        odd = sorted(set(header) ^ set(expected))[:3]
+        raise ModelFileError(
+            sentence("The tensors of the weights", "be those of the layer list", ", ".join(map(str, odd)) + " in one of them only")
+        )
+    for name, (shape, dtype) in expected.items():
+        size = int(np.prod(shape, dtype=object)) * dtype.itemsize
+        begin, end = header[name]["data_offsets"]
+        if tuple(header[name]["shape"]) != shape or end - begin != size or not 0 <= begin <= end <= len(weights) - 8 - length:
+            raise ModelFileError(sentence(f"The tensor {name}", f"have shape {list(shape)}", header[name].get("shape")))
+
+
+def _check_signals(input: Input, network: Network) -> None:
+    """Walk the golden pass on the meta device and refuse a network whose signals would not fit into memory."""
+    x, context = input.collate(input.golden(1, GOLDEN_SEED))
+    total = 0
+    for name, signals, _ in network.eval().walk(x.to("meta"), context.to(torch.device("meta"))):
+        total += signals.numel() * signals.element_size()
+        if total > MAX_SIGNALS:
+            raise ModelFileError(
+                sentence(f"The signals up to layer {name}", f"need at most {MAX_SIGNALS / 1e9:.0f} GB", f"{total / 1e9:.1f} GB")
+            )
+
+
+def _compare_golden(model: Model, golden: dict[str, Any], content: bytes) -> None:
+    from safetensors import SafetensorError
+    from safetensors.torch import load as load_tensors
+
+    if not (
+        isinstance(golden["count"], int) and 1 <= golden["count"] <= 64 and isinstance(golden["seed"], int) and 0 <= golden["seed"] < 2**63
+    ):
+        raise ModelFileError(sentence("The golden samples", "be 1 to 64 from a seed", golden))
+    try:
+        wanted = load_tensors(content)["values"]
+    except SafetensorError as error:
+        raise ModelFileError(sentence("The golden values", "be a whole safetensors file", str(error))) from error
+    got = model.values(model.input.golden(golden["count"], golden["seed"]))
+    largest = float((got - wanted).abs().max()) if got.shape == wanted.shape else float("inf")
+    if not largest <= GOLDEN_DIFFERENCE:
+        raise ModelFileError(
+            sentence(
+                "The answers to the golden samples",
+                f"equal those at saving within {GOLDEN_DIFFERENCE}",
+                f"a difference of {largest:.3g}",
+                "This machine computes otherwise, or the file was changed.",
+            )
+        )

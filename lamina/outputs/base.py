@@ -1,0 +1,104 @@
+"""Output: tensor <-> answer, with its loss. The contract that every kind of answer keeps."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, NamedTuple
+
+import torch
+from torch import Tensor
+
+from lamina.errors import ModelFileError, did_you_mean, sentence
+from lamina.layers import Context, Layer
+
+OUTPUT_KINDS: dict[str, type[Output]] = {}
+
+
+class Progress(NamedTuple):
+    """How far training is: 0-D tensors, so that a compiled or captured step does not change with them."""
+
+    fraction: Tensor
+    """0 at the first step, towards 1 at the last."""
+    step: Tensor
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the network says about one value."""
+
+    label: str | None
+    """None: none of these."""
+    probability: float
+    """Calibrated, of the best label."""
+    top: tuple[tuple[str, float], ...] = ()
+    """The five best labels with their probabilities."""
+    unknown: bool = False
+
+
+class Output(ABC):
+    """A frozen value: `fit` and `calibrate` return new ones."""
+
+    kind: ClassVar[str] = ""
+    reads: ClassVar[str] = "head"
+    """The named layer that answers come from."""
+
+    def __init_subclass__(cls, **keywords: Any) -> None:
+        super().__init_subclass__(**keywords)
+        if cls.kind:
+            OUTPUT_KINDS[cls.kind] = cls
+
+    @abstractmethod
+    def fit(self, answers: Sequence[Any]) -> Output:
+        """Learn the set of answers."""
+
+    @abstractmethod
+    def encode(self, answer: Any) -> Any:
+        """One answer -> its target."""
+
+    def collate(self, targets: Sequence[Any]) -> Tensor:
+        """Targets -> one batch."""
+        return torch.as_tensor(targets)
+
+    @abstractmethod
+    def head(self, width: int) -> Layer:
+        """The network's last layer, named head, for `width` signals."""
+
+    @abstractmethod
+    def loss(self, hidden: Tensor, head: Layer, target: Tensor, context: Context, progress: Progress) -> tuple[Tensor, Tensor]:
+        """(sum, count) over a batch, from the signals before the head, so that margins, tied and sampled softmax and CTC all fit."""
+
+    @abstractmethod
+    def decode(self, values: Tensor) -> list[Any]:
+        """What the layer named by `reads` put out -> one answer per row."""
+
+    @abstractmethod
+    def state(self) -> dict[str, Any]:
+        """JSON values from which `from_state` makes the same Output."""
+
+    @classmethod
+    @abstractmethod
+    def from_state(cls, state: dict[str, Any]) -> Output:
+        """Raises ModelFileError when `state` is not one."""
+
+    def clueless(self, targets: Sequence[Any]) -> tuple[float, float] | None:
+        """(score, loss) of a guess that knows only how frequent each answer is; None where that has no meaning."""
+        return None
+
+    def right(self, values: Tensor, target: Tensor) -> Tensor | None:
+        """Which rows are right, for the live score; None where a row is not right or wrong."""
+        return None
+
+    def calibrate(self, values: Tensor, target: Tensor, outliers: Tensor | None) -> Output:
+        """Fit probabilities and the "none of these" threshold on held-out values."""
+        return self
+
+
+def build_output(kind: Any, state: Any) -> Output:
+    """The Output of that kind. Raises ModelFileError."""
+    if kind not in OUTPUT_KINDS or not isinstance(state, dict):
+        raise ModelFileError(
+            sentence("The output of the model", "be one of " + ", ".join(sorted(OUTPUT_KINDS)), kind, did_you_mean(str(kind), OUTPUT_KINDS))
+        )
+    return OUTPUT_KINDS[kind].from_state(state)

@@ -1,0 +1,364 @@
+"""THE main path on one screen: read, audit, split, fit, plan, forecast, train, calibrate, judge, save."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import platform
+import re
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lamina.data.audit import Audit, audit, show_audit, stop_if_bad
+from lamina.data.batches import Feed
+from lamina.data.cache import decode
+from lamina.data.files import locked, write_json
+from lamina.data.read import read_examples
+from lamina.data.split import Split, divide, load_split, save_split
+from lamina.errors import DataError, Interrupted, UsageError, sentence
+from lamina.inputs import Input
+from lamina.metrics import corrected_resampled_interval
+from lamina.model import Model, load
+from lamina.networks import Network
+from lamina.outputs import Output
+from lamina.screen import Screen, bytes_in_words, duration, percent
+from lamina.settings import Settings, cores, make_settings
+from lamina.task import Score, Task
+from lamina.tasks import find_task
+from lamina.training.device import choose_device, total_memory
+from lamina.training.events import Before, Checked, Event, EventFile, Revised, Stepped
+from lamina.training.fit import Work, fit
+from lamina.training.forecast import Amounts, initial_network, leg_deadline, make_plan
+from lamina.training.inference import BATCH, run_in_order
+from lamina.training.plan import Plan, load_plan
+from lamina.training.run import Run, new_run, open_run
+
+OUTLIERS = 200
+TAIL_SECONDS = 1.5
+"""Kept back from --minutes for calibrating and saving."""
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Everything that is known before the first step."""
+
+    task: Task
+    settings: Settings
+    report: Audit
+    split: Split
+    feed: Feed
+    run: Run
+
+
+def train(
+    data: Any,
+    *,
+    out: str | os.PathLike = "",
+    runs: str | os.PathLike = "runs",
+    screen: Screen | None = None,
+    begun: float | None = None,
+    **settings: Any,
+) -> Model:
+    """Raw data in, a trained, checked, saved Model out. `settings` are the fields of Settings; `begun` (time.monotonic()) starts --minutes.
+
+    Raises the errors of lamina.errors.
+    """
+    begun = time.monotonic() if begun is None else begun
+    chosen = make_settings(settings)
+    find_task(chosen.task)
+    source = os.fspath(data) if isinstance(data, (str, os.PathLike)) else ""
+    name = re.sub(r"[^\w.-]+", "-", Path(source.removeprefix("sample:")).expanduser().resolve().stem if source else "model") or "model"
+    out = Path(out) if out else Path(f"{name}.lamina")
+    run = new_run(Path(runs), name, chosen, source, out)
+    return _run(data, run, chosen, out, screen or Screen(quiet=True), begun)
+
+
+def resume(run: str | os.PathLike, *, data: Any = None, screen: Screen | None = None) -> Model:
+    """Go on with a run that was interrupted or killed, to the same bits. `data` only when they were values in memory, or moved."""
+    begun = time.monotonic()
+    screen = screen or Screen(quiet=True)
+    opened = open_run(os.fspath(run))
+    asked = opened.request()
+    if opened.finished:
+        screen.say(f"{opened.folder} is finished; its model is {opened.path('model.lamina')}.")
+        return load(opened.path("model.lamina"))
+    source = data if data is not None else asked["source"]
+    if not isinstance(source, (str, os.PathLike)) or source:
+        return _run(source, opened, opened.settings(), Path(asked["out"]), screen, begun)
+    raise UsageError(
+        sentence("The data of this run", "be given again", "values in memory are not stored", "Call lamina.resume(run, data=...).")
+    )
+
+
+def _run(data: Any, run: Run, settings: Settings, out: Path, screen: Screen, begun: float) -> Model:
+    deadline = None if settings.minutes is None else begun + 60 * settings.minutes - TAIL_SECONDS
+    with locked(run.path("run")):
+        try:
+            prepared = prepare(data, run, settings, screen)
+            plan = planned(prepared, deadline, screen)
+            network, output, score, facts = learn(prepared, plan, deadline, screen)
+        except (Interrupted, KeyboardInterrupt) as error:
+            told = str(error) or "Stopped."
+            raise Interrupted(f"{told} Nothing is lost. To go on: lamina resume {run.folder}") from error
+        card = {"model": str(out), **make_card(prepared, plan, score, facts, time.monotonic() - begun)}
+        model = Model(prepared.task.name, prepared.feed.input, network.cpu().eval(), output, card)
+        model.save(out)
+        model.save(run.path("model.lamina"))
+        write_json(run.path("result.json"), card)
+    screen.say(f"Saved       {out}, run folder {run.folder}")
+    return model
+
+
+def prepare(data: Any, run: Run, settings: Settings, screen: Screen) -> Prepared:
+    """Read, audit, split, fit the input and the output, decode once."""
+    torch.set_num_threads(cores(settings))
+    task = find_task(settings.task)
+    device = choose_device(settings)
+    screen.say(f"Device      {device.line}")
+    unfitted = task.input(settings)
+    examples = read_examples(data, settings, unfitted)
+    screen.say(f"Task        {task.name}: {task.question} ({len(examples)} {unfitted.plural} with labels)")
+    report = audit(examples, unfitted, settings, screen)
+    write_json(run.path("audit.json"), report.summary())
+    show_audit(report, screen)
+    stop_if_bad(report, settings)
+    split = _split(report, run, settings)
+    screen.say(f"Split       {_describe_split(split)}")
+    for note in split.notes:
+        screen.say("            " + note)
+    learned = [i for i, part in enumerate(split.parts) if part == "train"]
+    input = unfitted.fit([report.examples.raws[i] for i in learned], [report.inspections[i] for i in learned])
+    output = task.output(settings).fit([report.examples.answers[i] for i in learned])
+    decoded = decode(report.examples.raws, [inspection.content for inspection in report.inspections], input, settings, screen)
+    feed = Feed(decoded, [output.encode(answer) for answer in report.examples.answers], input, output, device.device)
+    return Prepared(task, settings, report, split, feed, run)
+
+
+def planned(prepared: Prepared, deadline: float | None, screen: Screen) -> Plan:
+    """The plan: of this run when it has one already, else made here, and told with its forecast."""
+    path, split = prepared.run.path("plan.json"), prepared.split
+    if path.exists():
+        plan = load_plan(path)
+        torch.set_num_threads(plan.threads)
+        screen.say(f"Plan        as decided before: {plan.steps} steps of {plan.batch}, {plan.precision}")
+        return plan
+    legs = ["final"] if split.folds is None else [*(f"fold{number + 1}" for number in range(max(split.folds) + 1)), "final"]
+    train_part = np.array(split.indices("train"))
+    tests = len(split.parts) if split.folds is not None else len(split.indices("test"))
+    amounts = Amounts(len(train_part), len(split.indices("validation")), tests)
+    plan = make_plan(prepared.task, prepared.settings, prepared.feed, train_part, amounts, legs, deadline)
+    plan.path = str(path)
+    plan.write()
+    forecast = plan.forecast
+    screen.say(
+        f"Network     {forecast['parameters']:,} parameters, width {plan.size}, {plan.precision}"
+        + (f" (self-test: bf16 {plan.self_test['bf16_times_faster']} times as fast)" if "bf16_times_faster" in plan.self_test else "")
+    )
+    screen.say(
+        f"Forecast    {forecast['epochs']:g} epochs = {plan.steps} steps of {plan.batch}"
+        + (f", {len(legs)} networks" if len(legs) > 1 else "")
+        + f": {duration(forecast['seconds'])} ({duration(forecast['seconds_low'])}-{duration(forecast['seconds_high'])}), memory "
+        f"{bytes_in_words(forecast['memory'])}-{bytes_in_words(forecast['memory_high'])} of {bytes_in_words(total_memory(prepared.feed.device))}"
+    )
+    return plan
+
+
+def learn(prepared: Prepared, plan: Plan, deadline: float | None, screen: Screen) -> tuple[Network, Output, Score, dict[str, Any]]:
+    """Train every leg, calibrate on held-out values, open the test part once."""
+    split, feed, answers = prepared.split, prepared.feed, prepared.report.examples.answers
+    reserve = 0.45 * plan.forecast["step_seconds"] / plan.batch * len(split.indices("test"))
+    if split.folds is None:
+        train_part, validation, test = (split.indices(part) for part in ("train", "validation", "test"))
+        network = _leg("final", train_part, validation, prepared, plan, leg_deadline(deadline, 1, reserve), screen)
+        held_out = run_in_order(network, feed.output, feed.in_order(validation, BATCH)) if validation else None
+        output = _calibrate(network, feed, held_out)
+        values = run_in_order(network, output, feed.in_order(test, BATCH))[0]
+        score = prepared.task.score(output.decode(values), [answers[i] for i in test])
+    else:
+        test, folds = list(range(len(answers))), max(split.folds) + 1
+        values, targets, shares = torch.empty(0), torch.empty(0), []
+        for number in range(folds):
+            learned, tested = split.fold(number)
+            legs_left = folds + 1 - number
+            some, some_targets = _fold_values(
+                f"fold{number + 1}", learned, tested, prepared, plan, leg_deadline(deadline, legs_left, 0.0), screen
+            )
+            if number == 0:
+                values, targets = some.new_empty(len(test), *some.shape[1:]), some_targets.new_empty(len(test), *some_targets.shape[1:])
+            values[tested], targets[tested] = some, some_targets
+            shares.append(len(tested) / len(learned))
+        network = _leg("final", test, [], prepared, plan, leg_deadline(deadline, 1, 0.0), screen)
+        output = _calibrate(network, feed, (values, targets))
+        score = _cross_fitted_score(prepared, output.decode(values), shares)
+    decoded = output.decode(values)
+    facts = {"unknown": sum(answer.unknown for answer in decoded) / max(1, len(decoded)), "output": output.state()}
+    if near := split.near_test:
+        kept = [place for place, index in enumerate(test) if index not in set(near)]
+        without = prepared.task.score([decoded[place] for place in kept], [answers[test[place]] for place in kept])
+        facts["without_near_duplicates"] = dataclasses.asdict(without)
+    _tell_score(score, facts, split, screen)
+    return network, output, score, facts
+
+
+def _leg(
+    leg: str, learned: list[int], validation: list[int], prepared: Prepared, plan: Plan, deadline: float | None, screen: Screen
+) -> Network:
+    """Train one network from the start (or from its checkpoint)."""
+    feed, run = prepared.feed, prepared.run
+    train_part = np.array(learned)
+    network = initial_network(prepared.task, plan, feed, train_part)
+    write = EventFile(run.path("events.jsonl"))
+    what = "Training" if leg == "final" else f"Training {leg} of {len(plan.legs) - 1}"
+    with screen.progress(what, 1.0) as bar:
+
+        def tell(event: Event) -> None:
+            write(event)
+            if isinstance(event, Stepped):
+                bar.advance(event.step / max(1, plan.total(leg)), f"loss {event.loss:.3f}  {event.examples_per_second:,.0f} examples/s")
+            elif isinstance(event, Before):
+                clueless = (
+                    f" (a clueless guess: {percent(event.clueless_score)} %, {event.clueless_loss:.3f})"
+                    if event.clueless_score is not None
+                    else ""
+                )
+                score = f"score {percent(event.score)} %, " if event.score is not None else ""
+                screen.say(f"Before      {score}loss {event.loss:.3f}{clueless}")
+            elif isinstance(event, Checked):
+                score = f"score {percent(event.score)} %, " if event.score is not None else ""
+                screen.say(f"Check       step {event.step} of {plan.total(leg)}: {score}loss {event.loss:.3f} on validation")
+            elif isinstance(event, Revised):
+                screen.warn(f"Plan revised at step {event.step}: {event.kind} {event.value:g} ({event.why})")
+
+        fit(network, feed.output, feed, Work(leg, train_part, validation, deadline, run.path("checkpoint.safetensors")), plan, tell)
+    return network
+
+
+def _fold_values(
+    leg: str, learned: list[int], tested: list[int], prepared: Prepared, plan: Plan, deadline: float | None, screen: Screen
+) -> tuple[Tensor, Tensor]:
+    """(values, targets) of one fold's test examples; kept in the run folder, so that a resumed run does not train it again."""
+    kept = prepared.run.kept_tensors(f"{leg}.safetensors")
+    if kept is None:
+        network = _leg(leg, learned, [], prepared, plan, deadline, screen)
+        values, targets = run_in_order(network, prepared.feed.output, prepared.feed.in_order(tested, BATCH))
+        prepared.run.keep_tensors(f"{leg}.safetensors", values=values.contiguous(), targets=targets.contiguous())
+        return values, targets
+    return kept["values"], kept["targets"]
+
+
+def _calibrate(network: Network, feed: Feed, held_out: tuple[Tensor, Tensor] | None) -> Output:
+    """The output, calibrated on held-out values and checked on generated outliers."""
+    if held_out is None:
+        return feed.output
+    strange = feed.input.outliers(OUTLIERS, seed=1)
+    model = Model("", feed.input, network, feed.output)
+    return feed.output.calibrate(held_out[0], held_out[1], model.values(strange) if strange else None)
+
+
+def _cross_fitted_score(prepared: Prepared, decoded: list[Any], shares: list[float]) -> Score:
+    """The score over all examples; the wider of its own interval and that of the folds, whose training parts overlap."""
+    answers = prepared.report.examples.answers
+    pooled = prepared.task.score(decoded, list(answers))
+    folds = []
+    for number in range(len(shares)):
+        _, tested = prepared.split.fold(number)
+        folds.append(prepared.task.score([decoded[i] for i in tested], [answers[i] for i in tested]).value)
+    low, high = corrected_resampled_interval(folds, float(np.mean(shares)))
+    return dataclasses.replace(pooled, low=min(low, pooled.low), high=max(high, pooled.high))
+
+
+def make_card(prepared: Prepared, plan: Plan, score: Score, facts: dict[str, Any], seconds: float) -> dict[str, Any]:
+    """The facts of this training, as they stand in the model file."""
+    report, split = prepared.report, prepared.split
+    counts = {part: len(split.indices(part)) for part in ("train", "validation", "test")}
+    if split.folds is not None:
+        counts["test"] = len(split.parts)
+    source = report.examples.source
+    return {
+        "classes": sorted(set(report.examples.answers)),
+        "examples": counts,
+        "cross_fitted": split.folds is not None,
+        "excluded": len(report.excluded),
+        "left_out_of_training": split.left_out,
+        "seconds": round(seconds, 2),
+        "score": dataclasses.asdict(score),
+        "facts": facts,
+        "data": {
+            "source": source,
+            "path": os.path.abspath(source) if os.path.exists(source) else source,
+            "content_hash": report.content_hash,
+        },
+        "settings": dataclasses.asdict(prepared.settings),
+        "plan": {**dataclasses.asdict(plan), "path": ""},
+        "run": str(prepared.run.folder),
+        "versions": {"lamina": version(), "torch": torch.__version__, "python": platform.python_version()},
+    }
+
+
+def audit_data(data: Any, *, screen: Screen | None = None, **settings: Any) -> Audit:
+    """The audit alone: decode every example and say what is wrong. Raises DataError when there is nothing to audit."""
+    chosen = make_settings(settings)
+    input: Input = find_task(chosen.task).input(chosen)
+    return audit(read_examples(data, chosen, input), input, chosen, screen or Screen(quiet=True))
+
+
+def version() -> str:
+    from importlib.metadata import PackageNotFoundError
+    from importlib.metadata import version as installed
+
+    try:
+        return installed("lamina")
+    except PackageNotFoundError:
+        return "not installed"
+
+
+def _split(report: Audit, run: Run, settings: Settings) -> Split:
+    """The run's own saved split, the one that the settings name, or a new one; written down in each case."""
+    own = run.path("split.json")
+    saved = load_split(own) if own.exists() else load_split(Path(settings.split)) if settings.split else None
+    if own.exists() and set(saved["parts"] if saved else ()) != {inspection.content for inspection in report.inspections}:
+        raise DataError(
+            sentence(
+                f"The data of {run.folder}",
+                "be what they were when the run began",
+                "other content",
+                "Put them back, or train anew with --split " + str(own) + ".",
+            )
+        )
+    split = divide(report, saved)
+    if not own.exists():
+        write_json(own, save_split(split, report))
+    return split
+
+
+def _describe_split(split: Split) -> str:
+    if split.folds is not None:
+        return f"{len(split.parts)} examples in {max(split.folds) + 1} folds"
+    counts = ", ".join(f"{len(split.indices(part))} {part}" for part in ("train", "validation", "test"))
+    return counts + (f"; {split.left_out} copies of held-out examples left out" if split.left_out else "")
+
+
+def _tell_score(score: Score, facts: dict[str, Any], split: Split, screen: Screen) -> None:
+    how = (
+        f"{score.n} examples, each tested once by a network that never saw it"
+        if split.folds is not None
+        else f"{score.n} test examples, opened once"
+    )
+    screen.title(f"Score       {score.name} {percent(score.value)} % ({percent(score.low)}-{percent(score.high)}, 95 % interval; {how})")
+    if "without_near_duplicates" in facts:
+        without = facts["without_near_duplicates"]
+        screen.say(
+            f"            without test examples that have a near duplicate in training: {percent(without['value'])} % of {without['n']}"
+        )
+    state = facts["output"]
+    if "rejected" in state:
+        screen.say(
+            f'            "none of these": {percent(facts["unknown"])} % of the test examples, {percent(state["rejected"])} % of held-out ones, '
+            f"{percent(state['outliers_rejected'])} % of generated outliers"
+        )

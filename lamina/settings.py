@@ -1,0 +1,123 @@
+"""Every knob of a training, once: flags, help, documents and the model's card are made from this dataclass."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import functools
+import inspect
+import os
+import types
+import typing
+from dataclasses import dataclass
+from typing import Any
+
+from lamina.errors import UsageError, did_you_mean, sentence
+
+
+@dataclass(frozen=True)
+class Settings:
+    task: str = "auto"
+    """What to learn: auto (said from the data) or recognize."""
+    minutes: float | None = None
+    """Time for the whole command, in minutes; may be a fraction."""
+    epochs: float | None = None
+    """How often each training example is seen; instead of --minutes."""
+    seed: int = 0
+    """Start of every random number. Same plan, seed, machine and threads: same bits."""
+    threads: int = 0
+    """CPU threads for the arithmetic; 0 = all cores that this process may use."""
+    device: str = "auto"
+    """Where to compute: auto, cpu, cuda or mps."""
+    precision: str = "auto"
+    """Number format of training: auto (a self-test decides), fp32 or bf16."""
+    batch: int = 0
+    """Examples per optimizer step; 0 = from the data."""
+    micro_batch: int = 0
+    """Examples computed at once; 0 = the whole batch. Smaller needs less memory."""
+    side: int = 0
+    """Side in pixels to which pictures are resized; 0 = from the data."""
+    width: int = 0
+    """Channels of the network's first stage; 0 = from the examples and the time."""
+    path_column: str = ""
+    """Table only: the column with the file of each example; empty = found by its name."""
+    label_column: str = ""
+    """Table only: the column with the label of each example; empty = found by its name."""
+    group: str = ""
+    """What never straddles the split: a column, or a pattern on names with one (group), such as '(.*)_[0-9]+'."""
+    split: str = ""
+    """A split.json of an earlier run: its parts are kept, only new examples are placed."""
+    max_bad: float | None = None
+    """Largest share of unusable files (0-1) before stopping; unset = the larger of 1 % and 10 files."""
+    max_pixels: int = 100_000_000
+    """Pictures with more pixels than this are excluded as over-large, before they are decoded."""
+    samples_from: str = ""
+    """A folder with the files of the named samples, for `sample:NAME`."""
+    cache: str = ""
+    """Folder for decoded data; empty = lamina/ in the user's cache folder."""
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            _check_type(field.name, getattr(self, field.name))
+        _check(self.minutes is None or 0 < self.minutes <= 100_000, "minutes", "be above 0", self.minutes)
+        _check(self.epochs is None or 0 < self.epochs <= 1_000_000, "epochs", "be above 0", self.epochs)
+        _check(self.minutes is None or self.epochs is None, "minutes", "stand alone: give --minutes or --epochs, not both", "both")
+        _check(0 <= self.seed < 2**31, "seed", "be between 0 and 2147483647", self.seed)
+        _check(0 <= self.threads <= 1024, "threads", "be between 0 (all) and 1024", self.threads)
+        for name, low, high in (("batch", 0, 1 << 20), ("micro_batch", 0, 1 << 20), ("side", 0, 1024), ("width", 0, 1024)):
+            _check(low <= getattr(self, name) <= high, name, f"be between {low} (from the data) and {high}", getattr(self, name))
+        _check(self.side == 0 or self.side >= 8, "side", "be 0 (from the data) or at least 8 pixels", self.side)
+        _check(self.max_bad is None or 0 <= self.max_bad <= 1, "max_bad", "be between 0 and 1", self.max_bad)
+        _check(self.max_pixels >= 64, "max_pixels", "be at least 64", self.max_pixels)
+        for name, allowed in (("device", ("auto", "cpu", "cuda", "mps")), ("precision", ("auto", "fp32", "bf16"))):
+            value = getattr(self, name)
+            _check(value in allowed, name, "be one of " + ", ".join(allowed), value, did_you_mean(value, allowed))
+
+
+def cores(settings: Settings) -> int:
+    """Threads to use: --threads, or all cores that this process may use."""
+    if settings.threads:
+        return settings.threads
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def make_settings(values: dict[str, Any]) -> Settings:
+    """Settings from keyword arguments. Raises UsageError for a name that does not exist, with the near miss."""
+    names = [field.name for field in dataclasses.fields(Settings)]
+    for name in values:
+        if name not in names:
+            raise UsageError(sentence(f"Setting `{name}`", "be one of " + ", ".join(names), name, did_you_mean(name, names)))
+    return Settings(**values)
+
+
+@functools.cache
+def descriptions() -> dict[str, str]:
+    """The line under each field of Settings, by field name."""
+    body = ast.parse(inspect.getsource(Settings)).body[0]
+    assert isinstance(body, ast.ClassDef)
+    found: dict[str, str] = {}
+    for field, line in zip(body.body, body.body[1:], strict=False):
+        if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name) and isinstance(line, ast.Expr):
+            found[field.target.id] = str(ast.literal_eval(line.value))
+    return found
+
+
+@functools.cache
+def field_types() -> dict[str, Any]:
+    """The type of each field of Settings, by field name (`float | None` stays a union)."""
+    return typing.get_type_hints(Settings)
+
+
+def _check_type(name: str, value: object) -> None:
+    allowed = field_types()[name]
+    members = typing.get_args(allowed) if isinstance(allowed, types.UnionType) else (allowed,)
+    if float in members:
+        members = (*members, int)
+    if not isinstance(value, members) or isinstance(value, bool):
+        words = " or ".join("nothing" if member is type(None) else member.__name__ for member in members)
+        raise UsageError(sentence(f"`{name}` of the settings", f"be of type {words}", f"{value!r} ({type(value).__name__})"))
+
+
+def _check(holds: bool, name: str, must: str, got: object, do: str = "") -> None:
+    if not holds:
+        raise UsageError(sentence(f"`{name}` of the settings (--{name.replace('_', '-')})", must, got, do))

@@ -1,0 +1,64 @@
+"""Task: the value that names all parts of a job. Tasks differ in their parts, not in code."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from lamina.inputs import Input
+    from lamina.networks import Network
+    from lamina.outputs import Output
+    from lamina.settings import Settings
+
+
+@dataclass(frozen=True)
+class Score:
+    """How well, on how many, and within which interval (95 %)."""
+
+    name: str
+    value: float
+    low: float
+    high: float
+    n: int
+    better: str = "higher"
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How to train a network of this task on so many examples."""
+
+    epochs: float
+    """Without --minutes or --epochs."""
+    least_epochs: float
+    """Under --minutes the network is made smaller before fewer are planned."""
+    batch: int
+    size: int
+    """The dial, without --minutes."""
+    learning_rate: float
+    momentum: float = 0.9
+    weight_decay: float = 0.0
+    warmup: float = 0.2
+    """Share of the steps in which the rate rises."""
+    checks: int = 10
+
+
+@dataclass(frozen=True)
+class Task:
+    """One row of the table of tasks (docs/design.md), as parts."""
+
+    name: str
+    question: str
+    input: Callable[[Settings], Input]
+    """Settings -> the unfitted Input."""
+    output: Callable[[Settings], Output]
+    """Settings -> the unfitted Output."""
+    network: Callable[[Input, Output, int, Any], Network]
+    """(fitted input, fitted output, size, a batch of training inputs) -> the network of named layers. The size is one dial."""
+    sizes: Callable[[Input, Settings], list[int]]
+    """(fitted input, settings) -> sizes from small to large; the plan takes one."""
+    recipe: Callable[[int], Recipe]
+    """Training examples -> how to train, where the settings are silent."""
+    score: Callable[[list[Any], list[Any]], Score]
+    """(answers of the network, true answers) -> the score."""

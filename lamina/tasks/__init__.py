@@ -1,0 +1,18 @@
+"""One thin folder per task; task.py names every part."""
+
+from __future__ import annotations
+
+from lamina.errors import UsageError, did_you_mean, sentence
+from lamina.task import Task
+from lamina.tasks.recognize.task import RECOGNIZE
+
+TASKS = {task.name: task for task in (RECOGNIZE,)}
+
+
+def find_task(name: str) -> Task:
+    """The task of that name; "auto" says it from the data (pictures with labels are recognized). Raises UsageError."""
+    if name == "auto":
+        return RECOGNIZE
+    if name not in TASKS:
+        raise UsageError(sentence("The task (--as)", "be one of auto, " + ", ".join(TASKS), name, did_you_mean(name, TASKS)))
+    return TASKS[name]

@@ -1,0 +1,47 @@
+"""recognize: what is this? Every part of the task on one screen."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor
+
+from lamina.inputs import ImageInput, Input
+from lamina.metrics import wilson_interval
+from lamina.networks import Network, conv_net, conv_net_width
+from lamina.outputs import Answer, ClassesOutput, Output
+from lamina.task import Recipe, Score, Task
+
+SIZES = [16, 24, 32, 48, 64, 96]
+
+
+def _network(input: Input, output: Output, size: int, x: Tensor) -> Network:
+    assert isinstance(input, ImageInput)
+    hidden = conv_net(input.side, input.channels, size)
+    return Network([("input", input.layer(x)), *hidden, ("head", output.head(conv_net_width(hidden)))])
+
+
+def _recipe(examples: int) -> Recipe:
+    """More examples: larger batches, fewer epochs. Tuned on validation parts only (docs/log.md)."""
+    batch = 32 if examples < 500 else 64 if examples < 4_000 else 128 if examples < 20_000 else 256
+    epochs = 60 if examples < 500 else 40 if examples < 4_000 else 16 if examples < 20_000 else 10
+    return Recipe(epochs, least_epochs=min(epochs, 9), batch=batch, size=32, learning_rate=0.05 * (batch / 64) ** 0.5, weight_decay=5e-4)
+
+
+def _score(answers: list[Any], truths: list[Any]) -> Score:
+    """Accuracy of the best label, "none of these" or not, with its Wilson interval."""
+    right = sum(isinstance(answer, Answer) and answer.top[0][0] == truth for answer, truth in zip(answers, truths, strict=True))
+    low, high = wilson_interval(right, len(truths))
+    return Score("accuracy", right / len(truths), low, high, len(truths))
+
+
+RECOGNIZE = Task(
+    name="recognize",
+    question="What is this?",
+    input=lambda settings: ImageInput(side=settings.side, max_pixels=settings.max_pixels),
+    output=lambda settings: ClassesOutput(),
+    network=_network,
+    sizes=lambda input, settings: [settings.width] if settings.width else SIZES,
+    recipe=_recipe,
+    score=_score,
+)

@@ -1,0 +1,125 @@
+"""Where to compute and in which number format: tried out on this very machine, not guessed."""
+
+from __future__ import annotations
+
+import copy
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from lamina.data.batches import Batch
+from lamina.errors import ResourceError, sentence
+from lamina.networks import Network
+from lamina.outputs import Output, Progress
+from lamina.settings import Settings
+from lamina.training.objective import Objective
+
+FASTER = 1.15
+"""bf16 is taken when it is at least this much faster …"""
+DIFFERENCE = 0.05
+"""… and its gradient differs from that of fp32 by at most this share of the gradient's length."""
+
+
+@dataclass(frozen=True)
+class Device:
+    device: torch.device
+    line: str
+    """What the user is told: which, and why."""
+
+
+def choose_device(settings: Settings) -> Device:
+    """The device of the settings, or the best that is there; one kernel is really run. Raises ResourceError when it cannot be used."""
+    reasons = []
+    for name in ["cuda", "mps", "cpu"] if settings.device == "auto" else [settings.device]:
+        problem = _try(name)
+        if not problem:
+            why = "; ".join(reasons) if reasons else "as asked" if settings.device != "auto" else "the fastest here"
+            return Device(torch.device(name), f"{_describe(name)} ({why})")
+        reasons.append(f"{name.upper()}: {problem}")
+    raise ResourceError(
+        sentence(f"--device {settings.device}", "be usable on this machine", reasons[-1], "Leave it out: --device auto finds one.")
+    )
+
+
+def _try(name: str) -> str:
+    """What is wrong with the device; empty when one matrix product ran on it and was right."""
+    if name == "cuda" and not torch.cuda.is_available():
+        return "no device" if torch.backends.cuda.is_built() else "not in this build of PyTorch"
+    if name == "mps" and not torch.backends.mps.is_available():
+        return "not on this machine"
+    try:
+        ones = torch.ones(64, 64, device=name)
+        return "" if float((ones @ ones).sum()) == 64.0**3 else "its first matrix product was wrong"
+    except RuntimeError as error:
+        return str(error).splitlines()[0]
+
+
+def _describe(name: str) -> str:
+    if name == "cuda":
+        return f"{torch.cuda.get_device_name()}, {torch.cuda.mem_get_info()[1] / 1e9:.0f} GB"
+    if name == "mps":
+        return "Apple GPU (MPS)"
+    features = torch.backends.cpu.get_cpu_capability()
+    return f"CPU, {torch.get_num_threads()} threads, {features}"
+
+
+def choose_precision(network: Network, output: Output, batch: Batch, settings: Settings) -> tuple[str, dict[str, Any]]:
+    """(number format of training, what the self-test measured). bf16 only where it is right and faster, here."""
+    if settings.precision != "auto":
+        return settings.precision, {"chosen": settings.precision, "why": "as asked"}
+    gradients, seconds = {}, {}
+    for precision in ("fp32", "bf16"):
+        objective = Objective(copy.deepcopy(network), output, precision)
+        run = _gradient_of(objective, batch)
+        try:
+            gradients[precision] = run()
+            seconds[precision] = min(_timed(run) for _ in range(2))
+        except RuntimeError as error:
+            return "fp32", {"chosen": "fp32", "why": f"{precision} failed: {str(error).splitlines()[0]}"}
+    difference = float((gradients["bf16"] - gradients["fp32"]).norm() / gradients["fp32"].norm().clamp_min(1e-12))
+    faster = seconds["fp32"] / seconds["bf16"]
+    chosen = "bf16" if faster >= FASTER and difference <= DIFFERENCE else "fp32"
+    return chosen, {"chosen": chosen, "bf16_times_faster": round(faster, 2), "gradient_difference": round(difference, 4)}
+
+
+def _gradient_of(objective: Objective, batch: Batch) -> Callable[[], torch.Tensor]:
+    def run() -> torch.Tensor:
+        objective.zero_grad()
+        progress = Progress(torch.zeros((), device=batch.x.device), torch.zeros((), device=batch.x.device))
+        loss_sum, count = objective(batch.x, batch.context, batch.target, progress)
+        (loss_sum / count).backward()
+        return torch.cat([parameter.grad.reshape(-1) for parameter in objective.parameters() if parameter.grad is not None])
+
+    return run
+
+
+def _timed(run: Callable[[], Any]) -> float:
+    start = time.perf_counter()
+    float(run()[0])
+    return time.perf_counter() - start
+
+
+def peak_memory(device: torch.device) -> int:
+    """Bytes: of the device's allocator, or of the process."""
+    if device.type == "cuda":
+        return int(torch.cuda.max_memory_reserved())
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if os.uname().sysname == "Darwin" else 1024)
+
+
+def total_memory(device: torch.device) -> int:
+    """Bytes that this process may use in all."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info()[1])
+    limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
+    try:
+        limits.append(int(Path("/sys/fs/cgroup/memory.max").read_text()))
+    except (OSError, ValueError):
+        pass
+    return min(limits)

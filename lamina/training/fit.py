@@ -1,0 +1,296 @@
+"""fit: drives THE loop. Budget, checks, best weights, checkpoints, the second chance, the stop."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lamina.data.batches import Batch, Feed
+from lamina.errors import Interrupted, ResourceError, TrainingBroke, sentence
+from lamina.networks import Network
+from lamina.outputs import Output, Progress
+from lamina.training.checkpoint import State, put_state, read_checkpoint, take_state, write_checkpoint
+from lamina.training.distributed import current_world, wrap
+from lamina.training.events import Before, Checked, Finished, Revised, Saved, Started, Stepped, Tell
+from lamina.training.inference import BATCH
+from lamina.training.loop import training_loop
+from lamina.training.objective import Objective
+from lamina.training.optimizer import make_optimizer
+from lamina.training.plan import Plan, Revision
+
+SECONDS_BETWEEN_READS = 0.5
+"""The loss is read from the device this seldom."""
+SECONDS_BETWEEN_CHECKPOINTS = 20.0
+SECOND_CHANCE = 0.3
+"""After a loss that is not a number the rate is multiplied by this, once."""
+LOOKED_AT = 512
+LATE, EARLY = 1.02, 0.80
+"""The number of steps is revised when the forecast leaves this share of the time that is left."""
+
+
+@dataclass
+class Fitted:
+    steps: int
+    loss: float
+    """The last that was read."""
+    score: float | None
+    """Of the best check."""
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Work:
+    """One leg: which examples to learn from, which to check on, by when, and where to write."""
+
+    leg: str
+    train: np.ndarray
+    validation: Sequence[int] = ()
+    deadline: float | None = None
+    """On time.monotonic()."""
+    checkpoint: Path | None = None
+
+
+def fit(network: Network, output: Output, feed: Feed, work: Work, plan: Plan, tell: Tell = lambda event: None) -> Fitted:
+    """Train `network` in place as `plan` says, going on from the leg's checkpoint when there is one.
+
+    Raises TrainingBroke (the loss was not a number, twice), ResourceError (out of memory with one example) and Interrupted
+    (Ctrl-C, after writing a checkpoint).
+    """
+    return _Driver(network, output, feed, work, plan, tell).run()
+
+
+class _Driver:
+    """Everything around the loop, in the order in which it happens."""
+
+    def __init__(self, network: Network, output: Output, feed: Feed, work: Work, plan: Plan, tell: Tell) -> None:
+        self.network, self.output, self.feed, self.work, self.plan, self.tell = network, output, feed, work, plan, tell
+        self.world = current_world()
+        self.objective = wrap(Objective(network, output, plan.precision), self.world, plan.shard)
+        self.optimizer = make_optimizer(network, plan)
+        self.best: dict[str, Tensor] = {}
+        self.best_score: float | None = None
+        self.done = 0
+        self.unread: list[Tensor] = []
+        self.loss = float("nan")
+        self.waited = 0.0
+        self.check_seconds = 0.0
+
+    def run(self) -> Fitted:
+        start = time.monotonic()
+        self.network.train()
+        state = read_checkpoint(self.work.checkpoint) if self.work.checkpoint else None
+        if state is not None and state.leg == self.work.leg:
+            self._put(state)
+        self.tell(Started(self.work.leg, self.done, self.plan.total(self.work.leg)))
+        if self.done == 0:
+            self._look_before()
+        self.good = self._take()
+        with _listening() as stop:
+            while self.done < self.plan.total(self.work.leg):
+                try:
+                    self._run_until_something_happens(stop)
+                except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+                    self._out_of_memory(error)
+        if self.best:
+            for name, own in self.network.state_dict().items():
+                own.copy_(self.best[name])
+        self.tell(Finished(self.work.leg, self.done, time.monotonic() - start))
+        return Fitted(self.done, self.loss, self.best_score, time.monotonic() - start)
+
+    # ------------------------------------------------------------ the steps
+
+    def _run_until_something_happens(self, stop: threading.Event) -> None:
+        """Steps until the leg is over, or until the plan was revised in a way that makes the loop begin anew."""
+        leg, plan = self.work.leg, self.plan
+        last_read = last_saved = time.monotonic()
+        steps_at_read = self.done
+        self.waited = 0.0
+        for step in training_loop(self.objective, self._steps(), self.optimizer, lambda n: plan.rate(leg, n), plan.seed, self.world):
+            self.done = step.number + 1
+            self.unread.append(step.loss)
+            now = time.monotonic()
+            check = self.done % plan.check_every == 0 or self.done == plan.total(leg)
+            if check or now - last_read >= SECONDS_BETWEEN_READS or len(self.unread) >= 512:
+                if not self._read_losses():
+                    return self._second_chance()
+                speed = (self.done - steps_at_read) / max(1e-9, now - last_read)
+                waited = min(1.0, self.waited / max(1e-9, now - last_read))
+                self.tell(Stepped(leg, self.done, self.loss, step.rate, speed * plan.batch, waited))
+                last_read, steps_at_read, self.waited = time.monotonic(), self.done, 0.0
+                self._keep_to_the_clock(speed)
+            if check and not self._check():
+                return self._second_chance()
+            if stop.is_set():
+                self._stop()
+            if self.work.checkpoint and time.monotonic() - last_saved >= SECONDS_BETWEEN_CHECKPOINTS:
+                self._save(self._take())
+                last_saved = time.monotonic()
+            if check:
+                last_read = time.monotonic()
+        return None
+
+    def _steps(self) -> Iterator[tuple[int, float, list[Batch]]]:
+        """(number, fraction, micro-batches) from where training stands to the end of the plan."""
+        leg, plan = self.work.leg, self.plan
+        while self.done < plan.total(leg):
+            start = time.monotonic()
+            number = self.done
+            examples, draws = self.feed.training(self.work.train, plan.seed, number, plan.batch, self.world.rank, self.world.size)
+            size = max(1, plan.micro_batch_at(leg, number) // self.world.size)
+            batches = [self.feed.batch(examples[i : i + size], draws[i : i + size]) for i in range(0, len(examples), size)]
+            self.waited += time.monotonic() - start
+            yield number, plan.fraction(leg, number), batches
+
+    def _read_losses(self) -> bool:
+        """Read all losses since the last time; False when one is not a number."""
+        values = torch.stack(self.unread).cpu() if self.unread else torch.tensor([self.loss])
+        self.unread = []
+        self.loss = float(values[-1])
+        return bool(torch.isfinite(values).all())
+
+    # ------------------------------------------------------------ checks
+
+    def _evaluate(self, examples: Sequence[int]) -> tuple[float, float | None]:
+        """(loss, score) on `examples`, each once, computed exactly as predict does."""
+        self.network.eval()
+        total, count, right = 0.0, 0.0, 0.0
+        scored = True
+        with torch.inference_mode():
+            for batch in self.feed.in_order(examples, BATCH):
+                hidden, context = self.network.hidden(batch.x, batch.context)
+                end = Progress(torch.ones(()), torch.zeros(()))
+                loss_sum, n = self.output.loss(hidden, self.network.head, batch.target, context, end)
+                total, count = total + float(loss_sum), count + float(n)
+                hits = self.output.right(self.network.head(hidden, context)[0], batch.target)
+                scored = scored and hits is not None
+                right += float(hits.sum()) if hits is not None else 0.0
+        self.network.train()
+        return total / max(1.0, count), right / len(examples) if scored else None
+
+    def _look_before(self) -> None:
+        """Score and loss of the untrained network, beside those of a clueless guess; on some training examples where none are held out."""
+        examples = list(self.work.validation) or self.work.train[:LOOKED_AT].tolist()
+        loss, score = self._evaluate(examples)
+        clueless = self.output.clueless([self.feed.targets[index] for index in examples])
+        self.tell(Before(self.work.leg, score, loss, clueless[0] if clueless else None, clueless[1] if clueless else None))
+
+    def _check(self) -> bool:
+        """Evaluate, keep the best weights (of equals the later), remember a good state. False when the weights are broken."""
+        start = time.monotonic()
+        loss, score = self._evaluate(self.work.validation) if len(self.work.validation) else (self.loss, None)
+        self.check_seconds = time.monotonic() - start
+        if not np.isfinite(loss):
+            return False
+        if len(self.work.validation):
+            worth = score if score is not None else -loss
+            better = self.best_score is None or worth >= self.best_score
+            if better:
+                self.best_score = worth
+                self.best = {name: value.detach().clone() for name, value in self.network.state_dict().items()}
+            self.tell(Checked(self.work.leg, self.done, loss, score, better))
+        self.good = self._take()
+        return True
+
+    # ------------------------------------------------------------ what can go otherwise
+
+    def _keep_to_the_clock(self, steps_per_second: float) -> None:
+        """Fewer (or, early on, more) steps when the machine is not as fast as it was forecast. One process only."""
+        if self.work.deadline is None or self.world.size > 1 or steps_per_second <= 0:
+            return
+        total = self.plan.total(self.work.leg)
+        left = total - self.done
+        checking = self.check_seconds * (left // self.plan.check_every + 1)
+        room = max(0.0, self.work.deadline - time.monotonic() - checking) * steps_per_second
+        late, early = left > room * LATE, self.done < 0.6 * total and left < room * EARLY and self.done > 0.1 * total
+        if left > 1 and (late or early):
+            steps = self.done + max(1, int(room * 0.97))
+            if abs(steps - total) >= 0.02 * total or steps - self.done <= 2:
+                why = "the machine is slower than forecast" if late else "the machine is faster than forecast"
+                self._revise("steps", self.done, steps, why)
+
+    def _second_chance(self) -> None:
+        """A loss that is not a number: back to the last good weights with a lower rate, once."""
+        leg = self.work.leg
+        if self.plan.revised(leg, "rate"):
+            raise TrainingBroke(
+                sentence(
+                    f"The loss of {leg} at step {self.done}",
+                    "be a number",
+                    "nan or infinite, for the second time",
+                    "The rate was lowered once already; look at the data for extreme values, or try --precision fp32.",
+                )
+            )
+        at = self.done
+        self._put(self.good)
+        self._save(self.good)
+        self._revise("rate", self.good.step, SECOND_CHANCE, f"the loss was not a number at step {at}")
+
+    def _out_of_memory(self, error: BaseException) -> None:
+        """Half the micro-batch, the same batch; again from the last good weights. Any other error goes on upwards."""
+        told = str(error).lower()
+        if not (isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "can't allocate memory" in told or "out of memory" in told):
+            raise error
+        self.optimizer.zero_grad(set_to_none=True)
+        smaller = self.plan.micro_batch_at(self.work.leg, self.done) // 2
+        if smaller < 1:
+            raise ResourceError(
+                sentence("The memory", "hold a training step with one example", "too little", "Use a smaller --side or --width.")
+            ) from error
+        if self.feed.device.type == "cuda":
+            torch.cuda.empty_cache()
+        self._put(self.good)
+        self._save(self.good)
+        self._revise("micro_batch", self.good.step, smaller, "out of memory")
+
+    def _revise(self, kind: str, step: int, value: float, why: str) -> None:
+        self.plan.revise(Revision(self.work.leg, step, kind, value, why))
+        self.tell(Revised(self.work.leg, step, kind, value, why))
+
+    def _stop(self) -> None:
+        self._save(self._take())
+        raise Interrupted(f"Stopped at step {self.done} of {self.plan.total(self.work.leg)} of {self.work.leg}.")
+
+    # ------------------------------------------------------------ states
+
+    def _take(self) -> State:
+        return take_state(self.work.leg, self.done, self.network, self.optimizer, self.best, self.best_score)
+
+    def _put(self, state: State) -> None:
+        put_state(state, self.network, self.optimizer)
+        self.done, self.best, self.best_score, self.unread = state.step, dict(state.best), state.best_score, []
+
+    def _save(self, state: State) -> None:
+        if self.work.checkpoint:
+            write_checkpoint(state, self.work.checkpoint, self.world)
+            self.tell(Saved(state.leg, state.step))
+
+
+@contextmanager
+def _listening() -> Iterator[threading.Event]:
+    """An event that Ctrl-C (or a polite kill) sets, so that the step is finished first; the second Ctrl-C stops at once."""
+    stop = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
+
+    def hear(number: int, frame: Any) -> None:
+        if stop.is_set():
+            raise KeyboardInterrupt
+        stop.set()
+
+    before = {number: signal.signal(number, hear) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

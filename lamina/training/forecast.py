@@ -1,0 +1,184 @@
+"""Making the plan: time a few real steps of the real network here, then decide size and steps, and say beforehand what it will take."""
+
+from __future__ import annotations
+
+import copy
+import statistics
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from lamina.data.batches import Feed
+from lamina.networks import Network
+from lamina.settings import Settings, cores
+from lamina.task import Recipe, Task
+from lamina.training.device import choose_precision, peak_memory
+from lamina.training.distributed import World
+from lamina.training.loop import training_loop
+from lamina.training.objective import Objective
+from lamina.training.optimizer import make_optimizer
+from lamina.training.plan import Plan
+
+RACE_SECONDS = 1.2
+RACE_STEPS = 24
+SAFETY = 0.96
+"""Share of the time left that is planned for; the rest is for what the forecast does not know."""
+MOST_EPOCHS = 4
+"""Under --minutes, at most so many times the recipe's epochs: then the network is as good as it gets, and the rest of the time is given back."""
+EVALUATION = 0.45
+"""Time of one answer, as a share of one example's training step."""
+COST = 1.6
+"""A network twice as wide costs 2 ** COST times as much per step; only a first guess, then measured."""
+
+
+@dataclass(frozen=True)
+class Amounts:
+    train: int
+    validation: int
+    test: int
+
+
+def make_plan(
+    task: Task, settings: Settings, feed: Feed, train: np.ndarray, amounts: Amounts, legs: list[str], deadline: float | None
+) -> Plan:
+    """The Plan, from the settings, the recipe and measured steps."""
+    recipe = task.recipe(amounts.train)
+    batch = min(settings.batch or recipe.batch, max(1, amounts.train))
+    sizes = task.sizes(feed.input, settings)
+    size = min(sizes, key=lambda candidate: abs(candidate - recipe.size))
+    plan = Plan(
+        task=task.name, seed=settings.seed, threads=cores(settings), device=str(feed.device), precision="fp32", size=size, batch=batch,
+        micro_batch=min(settings.micro_batch or batch, batch), steps=1, check_every=1, learning_rate=recipe.learning_rate,
+        momentum=recipe.momentum, weight_decay=recipe.weight_decay, warmup=recipe.warmup, legs=legs,
+    )  # fmt: skip
+    race = _race(task, plan, settings, feed, train)
+    per_epoch = amounts.train / batch
+    epochs = settings.epochs or recipe.epochs
+    if deadline is not None:
+        epochs, size = _fit_to_time(race, plan, recipe, sizes, amounts, deadline)
+        if size != plan.size:
+            plan.size = size
+            race = _race(task, plan, settings, feed, train)
+        epochs = min(_affordable(race, plan, recipe, amounts, deadline), recipe.epochs * MOST_EPOCHS)
+    plan.steps = max(1, round(epochs * per_epoch))
+    plan.check_every = max(1, -(-plan.steps // recipe.checks))
+    plan.forecast = _forecast(race, plan, recipe, amounts, epochs)
+    return plan
+
+
+@dataclass(frozen=True)
+class Race:
+    """A few real steps, timed."""
+
+    seconds: list[float]
+    parameters: int
+    flops: int
+    """Multiplications and additions of one training step, counted by PyTorch."""
+    memory: int
+
+    @property
+    def step(self) -> float:
+        return statistics.median(self.seconds)
+
+
+def _race(task: Task, plan: Plan, settings: Settings, feed: Feed, train: np.ndarray) -> Race:
+    """Steps of a network that is thrown away. The first race also chooses the number format."""
+    torch.manual_seed(plan.seed)
+    examples, draws = feed.training(train, plan.seed, 0, plan.batch)
+    sample = feed.batch(examples[: plan.micro_batch], draws[: plan.micro_batch])
+    network = task.network(feed.input, feed.output, plan.size, sample.x).to(feed.device, memory_format=torch.channels_last)
+    if not plan.self_test:
+        plan.precision, plan.self_test = choose_precision(network, feed.output, sample, settings)
+    objective = Objective(copy.deepcopy(network), feed.output, plan.precision)
+    optimizer = make_optimizer(objective.network, plan)
+
+    def steps() -> Any:
+        for number in range(RACE_STEPS + 2):
+            chosen, varied = feed.training(train, plan.seed, number, plan.batch)
+            size = plan.micro_batch
+            yield number, 0.0, [feed.batch(chosen[i : i + size], varied[i : i + size]) for i in range(0, len(chosen), size)]
+
+    seconds: list[float] = []
+    start = last = time.perf_counter()
+    for step in training_loop(objective, steps(), optimizer, lambda number: 0.0, plan.seed, World()):
+        float(step.loss)
+        now = time.perf_counter()
+        if step.number >= 2:
+            seconds.append(now - last)
+        last = now
+        if now - start > RACE_SECONDS and len(seconds) >= 3:
+            break
+    return Race(seconds, sum(p.numel() for p in network.parameters()), _flops(network, sample), peak_memory(feed.device))
+
+
+def _flops(network: Network, sample: Any) -> int:
+    """Of one training step, per example: three times the forward pass."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    counter = FlopCounterMode(display=False)
+    few = sample.x[:2]
+    context = type(sample.context)(*(value[:2] if isinstance(value, torch.Tensor) else value for value in sample.context))
+    network.eval()
+    with counter, torch.no_grad():
+        network(few, context)
+    network.train()
+    return int(3 * counter.get_total_flops() / max(1, len(few)))
+
+
+def _affordable(race: Race, plan: Plan, recipe: Recipe, amounts: Amounts, deadline: float, cost: float = 1.0) -> float:
+    """Epochs that fit before the deadline, all legs, checks and the final test counted."""
+    left = (deadline - time.monotonic()) * SAFETY
+    answers = EVALUATION * race.step * cost / plan.batch
+    checks = answers * amounts.validation * (recipe.checks + 2)
+    per_leg = (left - answers * amounts.test) / len(plan.legs) - checks
+    return max(0.0, per_leg / (race.step * cost) * plan.batch / amounts.train)
+
+
+def _fit_to_time(race: Race, plan: Plan, recipe: Recipe, sizes: Sequence[int], amounts: Amounts, deadline: float) -> tuple[float, int]:
+    """(epochs, size): the largest size that still sees the examples often enough."""
+    best = sizes[0]
+    for size in sizes:
+        if size <= 2 * recipe.size:
+            cost = (size / plan.size) ** COST
+            if _affordable(race, plan, recipe, amounts, deadline, cost) >= recipe.least_epochs * (1 if size <= recipe.size else 2):
+                best = size
+    return _affordable(race, plan, recipe, amounts, deadline, (best / plan.size) ** COST), best
+
+
+def _forecast(race: Race, plan: Plan, recipe: Recipe, amounts: Amounts, epochs: float) -> dict[str, Any]:
+    """Seconds and bytes with nominal 90 % intervals, from the spread of the timed steps."""
+    answers = EVALUATION * race.step / plan.batch * (amounts.validation * (recipe.checks + 2) * len(plan.legs) + amounts.test)
+    steps = plan.steps * len(plan.legs)
+    ordered = sorted(race.seconds)
+    low, high = ordered[len(ordered) // 10], ordered[-1 - len(ordered) // 10]
+    return {
+        "seconds": round(steps * race.step + answers, 2),
+        "seconds_low": round((steps * min(low, race.step * 0.9) + answers) * 0.95, 2),
+        "seconds_high": round((steps * max(high, race.step * 1.15) + answers) * 1.05, 2),
+        "memory": race.memory,
+        "memory_high": int(race.memory * 1.3),
+        "step_seconds": round(race.step, 6),
+        "epochs": round(epochs, 2),
+        "parameters": race.parameters,
+        "training_flops_per_example": race.flops,
+    }
+
+
+def leg_deadline(deadline: float | None, legs_left: int, reserve: float) -> float | None:
+    """When the next of `legs_left` legs must be over."""
+    if deadline is None:
+        return None
+    now = time.monotonic()
+    return now + max(0.0, deadline - now - reserve) / legs_left
+
+
+def initial_network(task: Task, plan: Plan, feed: Feed, train: np.ndarray) -> Network:
+    """The untrained network of a leg: a function of (plan, seed, training examples)."""
+    torch.manual_seed(plan.seed)
+    sample = train[np.linspace(0, len(train) - 1, min(len(train), 2048)).astype(np.int64)]
+    x = feed.input.collate(feed.values.take(sample))[0]
+    return task.network(feed.input, feed.output, plan.size, x).to(feed.device, memory_format=torch.channels_last)

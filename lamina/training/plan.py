@@ -1,0 +1,111 @@
+"""The Plan: everything the clock, the machine and the data decide, decided once and written down before the first step.
+
+From then on a run is a function of (plan, seed, step). What must change later is appended as a Revision first, with its step.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from lamina.data.files import write_json
+from lamina.errors import DataError, sentence
+
+KINDS = ("steps", "rate", "micro_batch")
+
+
+@dataclass(frozen=True)
+class Revision:
+    """A change of the plan from `step` of `leg` on."""
+
+    leg: str
+    step: int
+    kind: str
+    """steps: a new total; rate: the learning rate times `value`; micro_batch: at most so many examples at once."""
+    value: float
+    why: str
+
+
+@dataclass
+class Plan:
+    task: str
+    seed: int
+    threads: int
+    device: str
+    precision: str
+    size: int
+    batch: int
+    micro_batch: int
+    steps: int
+    """Per leg."""
+    check_every: int
+    learning_rate: float
+    momentum: float
+    weight_decay: float
+    warmup: float
+    legs: list[str]
+    """Networks to train one after another: final, or fold1 … fold5 and final."""
+    shard: bool = False
+    forecast: dict[str, Any] = field(default_factory=dict)
+    self_test: dict[str, Any] = field(default_factory=dict)
+    revisions: list[Revision] = field(default_factory=list)
+    path: str = field(default="", repr=False)
+    """Where it is written; empty = nowhere."""
+
+    # ------------------------------------------------------------ what holds at a step
+
+    def revised(self, leg: str, kind: str) -> list[Revision]:
+        return [revision for revision in self.revisions if revision.leg == leg and revision.kind == kind]
+
+    def total(self, leg: str) -> int:
+        """The number of steps of the leg, as last revised."""
+        revisions = self.revised(leg, "steps")
+        return int(revisions[-1].value) if revisions else self.steps
+
+    def fraction(self, leg: str, step: int) -> float:
+        """How far through its schedule the leg is at `step`: 0 … 1, bent wherever the number of steps was revised."""
+        done, since, total = 0.0, 0, self.steps
+        for revision in self.revised(leg, "steps"):
+            if revision.step > step:
+                break
+            done += (1 - done) * (revision.step - since) / max(1, total - since)
+            since, total = revision.step, int(revision.value)
+        return min(1.0, done + (1 - done) * (step - since) / max(1, total - since))
+
+    def rate(self, leg: str, step: int) -> float:
+        """Learning rate: a straight rise over the first `warmup`, then straight down to 0."""
+        fraction = self.fraction(leg, step)
+        rise = (fraction + 1 / max(1, self.steps)) / self.warmup if fraction < self.warmup else 1.0
+        fall = (1 - fraction) / (1 - self.warmup) if fraction >= self.warmup else 1.0
+        scale = 1.0
+        for revision in self.revised(leg, "rate"):
+            scale *= revision.value if step >= revision.step else 1.0
+        return self.learning_rate * min(rise, 1.0) * fall * scale
+
+    def micro_batch_at(self, leg: str, step: int) -> int:
+        at_most = [int(revision.value) for revision in self.revised(leg, "micro_batch") if step >= revision.step]
+        return min([self.micro_batch, *at_most])
+
+    # ------------------------------------------------------------ written down
+
+    def revise(self, revision: Revision) -> None:
+        """Append and write before anything acts on it."""
+        self.revisions.append(revision)
+        self.write()
+
+    def write(self) -> None:
+        if self.path:
+            write_json(Path(self.path), {**dataclasses.asdict(self), "path": ""})
+
+
+def load_plan(path: Path) -> Plan:
+    """Raises DataError when the file is not a plan."""
+    try:
+        values = json.loads(path.read_text("utf-8"))
+        values["revisions"] = [Revision(**revision) for revision in values["revisions"]]
+        return Plan(**{**values, "path": str(path)})
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise DataError(sentence(f"The plan {path}", "be one that this release wrote", str(error), "Train anew.")) from error
