@@ -36,14 +36,15 @@ from lamina.outputs import Answer, Output, build_output
 from lamina.screen import Screen
 from lamina.settings import Settings, make_settings
 from lamina.task import Score
-from lamina.training.inference import BATCH, run_in_order
+from lamina.training.inference import BATCH, each_batch, join_values, run_in_order
 
 FORMAT = 1
 MEMBERS = ("manifest.json", "model.json", "weights.safetensors", "golden.safetensors")
 MAX_JSON = 64_000_000
 MAX_HEADER = 32_000_000
-MAX_SIGNALS = 4_000_000_000
-"""Bytes of all signals of the golden pass together; more is refused before anything is allocated."""
+MAX_SIGNALS = 1_000_000_000
+"""Bytes of all signals of one golden sample together; more is refused before anything is allocated."""
+TENSOR_TYPES = {torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16", torch.int64: "I64"}
 GOLDEN_COUNT = 4
 GOLDEN_SEED = 20_240_229
 GOLDEN_DIFFERENCE = 1e-3
@@ -165,7 +166,8 @@ class Model:
         predictions = []
         for start in range(0, len(raws), BATCH):
             values, errors = self._read_some(raws[start : start + BATCH])
-            answers = iter(self.output.decode(run_in_order(self.network, self.output, self._batches(values))[0]) if values else [])
+            parts = each_batch(self.network, self.output, self._batches(values))
+            answers = iter([answer for part in parts for answer in self.output.decode(part.values, part.context)])
             for name, error in zip(names[start:], errors, strict=False):
                 if error is not None:
                     predictions.append(Prediction(name, None, None, error=error))
@@ -193,7 +195,7 @@ class Model:
 
     def values(self, read_values: Sequence[np.ndarray]) -> Tensor:
         """What the answering layer puts out (fp32) for values that `input.read` or `input.golden` made."""
-        return run_in_order(self.network, self.output, self._batches(read_values))[0]
+        return run_in_order(self.network, self.output, self._batches(read_values)).values
 
     # ------------------------------------------------------------ the file
 
@@ -277,14 +279,15 @@ def _read_members(path: str) -> dict[str, bytes]:
             raise ModelFileError(sentence(f"The members of {path}", "not overlap", f"{size} bytes"))
         contents = {info.filename: archive.read(info) for info in infos}
     manifest = json.loads(contents["manifest.json"])
-    if not isinstance(manifest.get("format"), int) or manifest["format"] > FORMAT:
+    if not isinstance(manifest.get("format"), int) or not 1 <= manifest["format"] <= FORMAT:
         raise ModelFileError(
-            sentence(f"The format of {path}", f"be at most {FORMAT}", manifest.get("format"), "Update: pip install -U lamina")
+            sentence(f"The format of {path}", f"be 1 to {FORMAT}", manifest.get("format"), "Update: pip install -U lamina")
         )
     for name in MEMBERS[1:]:
-        if hashlib.sha256(contents[name]).hexdigest() != manifest["members"][name]["sha256"]:
+        named, content = manifest["members"][name], contents[name]
+        if named["size"] != len(content) or named["sha256"] != hashlib.sha256(content).hexdigest():
             raise ModelFileError(
-                sentence(f"{name} of {path}", "have the SHA-256 that the manifest names", "another content", "Copy the file again.")
+                sentence(f"{name} of {path}", "have the size and SHA-256 that the manifest names", "another content", "Copy the file again.")
             )
     return contents
 
@@ -313,7 +316,19 @@ def _build(description: dict[str, Any], weights: bytes) -> Model:
     card, task = description.get("card"), description.get("task")
     if not isinstance(card, dict) or not isinstance(task, str):
         raise ModelFileError(sentence("The card of the model", "be a JSON object beside the task's name", type(card).__name__))
+    if card:
+        _check_card(card)
     return Model(task, input, network.eval(), output, card)
+
+
+def _check_card(card: dict[str, Any]) -> None:
+    """What `lamina show`, `evaluate` and `resume` read of a card is there, and of its type."""
+    score, versions, data = Score(**card["score"]), card["versions"], card["data"]
+    texts = (score.name, card["model"], card["run"], data["source"], data["path"], versions["lamina"], versions["torch"], *card["classes"])
+    numbers = (score.value, score.low, score.high, score.n, card["excluded"], card["seconds"], *card["examples"].values())
+    good = all(isinstance(text, str) for text in texts) and all(isinstance(number, (int, float)) for number in numbers)
+    if not (good and isinstance(card["facts"], dict) and isinstance(card["cross_fitted"], bool)):
+        raise ModelFileError(sentence("The card of the model", "hold the facts of a training", card))
 
 
 def _check_header(weights: bytes, expected: dict[str, tuple[tuple[int, ...], torch.dtype]]) -> None:
@@ -333,18 +348,21 @@ def _check_header(weights: bytes, expected: dict[str, tuple[tuple[int, ...], tor
         begin, end = header[name]["data_offsets"]
         if tuple(header[name]["shape"]) != shape or end - begin != size or not 0 <= begin <= end <= len(weights) - 8 - length:
             raise ModelFileError(sentence(f"The tensor {name}", f"have shape {list(shape)}", header[name].get("shape")))
+        if header[name]["dtype"] != TENSOR_TYPES[dtype]:
+            raise ModelFileError(sentence(f"The tensor {name}", f"be of type {TENSOR_TYPES[dtype]}", header[name]["dtype"]))
 
 
 def _check_signals(input: Input, network: Network) -> None:
     """Walk the golden pass on the meta device and refuse a network whose signals would not fit into memory."""
     x, context = input.collate(input.golden(1, GOLDEN_SEED))
     total = 0
-    for name, signals, _ in network.eval().walk(x.to("meta"), context.to(torch.device("meta"))):
-        total += signals.numel() * signals.element_size()
-        if total > MAX_SIGNALS:
-            raise ModelFileError(
-                sentence(f"The signals up to layer {name}", f"need at most {MAX_SIGNALS / 1e9:.0f} GB", f"{total / 1e9:.1f} GB")
-            )
+    with torch.device("meta"):
+        for name, signals, _ in network.eval().walk(x.to("meta"), context.to(torch.device("meta"))):
+            total += signals.numel() * signals.element_size()
+            if total > MAX_SIGNALS:
+                raise ModelFileError(
+                    sentence(f"The signals up to layer {name}", f"need at most {MAX_SIGNALS / 1e9:.0f} GB", f"{total / 1e9:.1f} GB")
+                )
 
 
 def _compare_golden(model: Model, golden: dict[str, Any], content: bytes) -> None:
@@ -359,7 +377,12 @@ def _compare_golden(model: Model, golden: dict[str, Any], content: bytes) -> Non
         wanted = load_tensors(content)["values"]
     except SafetensorError as error:
         raise ModelFileError(sentence("The golden values", "be a whole safetensors file", str(error))) from error
-    got = model.values(model.input.golden(golden["count"], golden["seed"]))
+    if len(wanted) != golden["count"]:
+        raise ModelFileError(sentence("The golden values", f"be those of {golden['count']} samples", len(wanted)))
+    samples = model.input.golden(golden["count"], golden["seed"])
+    found = join_values([run_in_order(model.network, model.output, model._batches([sample])) for sample in samples])  # one by one: memory
+    model.output.decode(found.values, found.context)  # raises when the output does not fit the network
+    got = found.values
     largest = float((got - wanted).abs().max()) if got.shape == wanted.shape else float("inf")
     if not largest <= GOLDEN_DIFFERENCE:
         raise ModelFileError(

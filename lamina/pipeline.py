@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from lamina.data.audit import Audit, audit, show_audit, stop_if_bad
 from lamina.data.batches import Feed
@@ -23,6 +22,7 @@ from lamina.data.read import read_examples
 from lamina.data.split import Split, divide, load_split, save_split
 from lamina.errors import DataError, Interrupted, UsageError, sentence
 from lamina.inputs import Input
+from lamina.layers import Context
 from lamina.metrics import corrected_resampled_interval
 from lamina.model import Model, load
 from lamina.networks import Network
@@ -35,7 +35,7 @@ from lamina.training.device import choose_device, total_memory
 from lamina.training.events import Before, Checked, Event, EventFile, Revised, Stepped
 from lamina.training.fit import Work, fit
 from lamina.training.forecast import Amounts, initial_network, leg_deadline, make_plan
-from lamina.training.inference import BATCH, run_in_order
+from lamina.training.inference import BATCH, Values, each_batch, in_place, join_values, run_in_order
 from lamina.training.plan import Plan, load_plan
 from lamina.training.run import Run, new_run, open_run
 
@@ -178,25 +178,22 @@ def learn(prepared: Prepared, plan: Plan, deadline: float | None, screen: Screen
         network = _leg("final", train_part, validation, prepared, plan, leg_deadline(deadline, 1, reserve), screen)
         held_out = run_in_order(network, feed.output, feed.in_order(validation, BATCH)) if validation else None
         output = _calibrate(network, feed, held_out)
-        values = run_in_order(network, output, feed.in_order(test, BATCH))[0]
-        score = prepared.task.score(output.decode(values), [answers[i] for i in test])
+        decoded = [answer for part in each_batch(network, output, feed.in_order(test, BATCH)) for answer in output.decode(part.values, part.context)]
+        score = prepared.task.score(decoded, [answers[i] for i in test])
     else:
         test, folds = list(range(len(answers))), max(split.folds) + 1
-        values, targets, shares = torch.empty(0), torch.empty(0), []
+        parts, shares = [], []
         for number in range(folds):
             learned, tested = split.fold(number)
-            legs_left = folds + 1 - number
-            some, some_targets = _fold_values(
-                f"fold{number + 1}", learned, tested, prepared, plan, leg_deadline(deadline, legs_left, 0.0), screen
-            )
-            if number == 0:
-                values, targets = some.new_empty(len(test), *some.shape[1:]), some_targets.new_empty(len(test), *some_targets.shape[1:])
-            values[tested], targets[tested] = some, some_targets
+            leg_ends = leg_deadline(deadline, folds + 1 - number, 0.0)
+            parts.append(_fold_values(f"fold{number + 1}", learned, tested, prepared, plan, leg_ends, screen))
             shares.append(len(tested) / len(learned))
+        order = [index for number in range(folds) for index in split.fold(number)[1]]
+        held_out = in_place(join_values(parts), order)
         network = _leg("final", test, [], prepared, plan, leg_deadline(deadline, 1, 0.0), screen)
-        output = _calibrate(network, feed, (values, targets))
-        score = _cross_fitted_score(prepared, output.decode(values), shares)
-    decoded = output.decode(values)
+        output = _calibrate(network, feed, held_out)
+        decoded = output.decode(held_out.values, held_out.context)
+        score = _cross_fitted_score(prepared, decoded, shares)
     facts = {"unknown": sum(answer.unknown for answer in decoded) / max(1, len(decoded)), "output": output.state()}
     if near := split.near_test:
         kept = [place for place, index in enumerate(test) if index not in set(near)]
@@ -241,24 +238,26 @@ def _leg(
 
 def _fold_values(
     leg: str, learned: list[int], tested: list[int], prepared: Prepared, plan: Plan, deadline: float | None, screen: Screen
-) -> tuple[Tensor, Tensor]:
-    """(values, targets) of one fold's test examples; kept in the run folder, so that a resumed run does not train it again."""
+) -> Values:
+    """What one fold's network says of its test examples; kept in the run folder, so that a resumed run does not train it again."""
     kept = prepared.run.kept_tensors(f"{leg}.safetensors")
-    if kept is None:
-        network = _leg(leg, learned, [], prepared, plan, deadline, screen)
-        values, targets = run_in_order(network, prepared.feed.output, prepared.feed.in_order(tested, BATCH))
-        prepared.run.keep_tensors(f"{leg}.safetensors", values=values.contiguous(), targets=targets.contiguous())
-        return values, targets
-    return kept["values"], kept["targets"]
+    if kept is not None:
+        context = Context(kept.get("lengths"), kept.get("segments"), kept.get("positions"))
+        return Values(kept["values"], context, kept["targets"])
+    network = _leg(leg, learned, [], prepared, plan, deadline, screen)
+    found = run_in_order(network, prepared.feed.output, prepared.feed.in_order(tested, BATCH))
+    tensors = {"values": found.values, "targets": found.targets, **found.context._asdict()}
+    prepared.run.keep_tensors(f"{leg}.safetensors", **{name: value.contiguous() for name, value in tensors.items() if value is not None})
+    return found
 
 
-def _calibrate(network: Network, feed: Feed, held_out: tuple[Tensor, Tensor] | None) -> Output:
+def _calibrate(network: Network, feed: Feed, held_out: Values | None) -> Output:
     """The output, calibrated on held-out values and checked on generated outliers."""
     if held_out is None:
         return feed.output
     strange = feed.input.outliers(OUTLIERS, seed=1)
     model = Model("", feed.input, network, feed.output)
-    return feed.output.calibrate(held_out[0], held_out[1], model.values(strange) if strange else None)
+    return feed.output.calibrate(held_out.values, held_out.targets, model.values(strange) if strange else None)
 
 
 def _cross_fitted_score(prepared: Prepared, decoded: list[Any], shares: list[float]) -> Score:

@@ -33,7 +33,7 @@ BAD_SHARE, BAD_FLOOR = 0.01, 10
 IMBALANCE = 10
 SHOWN = 6
 SECONDS_BETWEEN_SAVES = 20.0
-MEMORY_VERSION = 3
+MEMORY_VERSION = 4
 """Of the remembered inspections; raised when `inspect` says something else about the same file."""
 
 
@@ -196,19 +196,24 @@ def _stamp(raw: Any) -> str:
 
 def _memory_path(examples: Examples, input: Input, settings: Settings) -> Path:
     identity = f"{MEMORY_VERSION}|{os.path.abspath(examples.source)}|{input.kind}|{settings.max_pixels}"
-    return cache_folder(settings) / f"inspections-{hashlib.blake2b(identity.encode(), digest_size=12).hexdigest()}.json"
+    return cache_folder(settings) / f"inspections-{hashlib.blake2b(os.fsencode(identity), digest_size=12).hexdigest()}.json"
 
 
 def _remember(path: Path) -> dict[str, Inspection]:
     try:
-        rows = json.loads(path.read_text())
+        rows = json.loads(path.read_text("utf-8", "surrogateescape"))
         return {stamp: Inspection(p, d, tuple(map(tuple, w)), c, f, tuple(s)) for stamp, (p, d, w, c, f, s) in rows.items()}  # type: ignore[misc]
     except (OSError, ValueError, TypeError, AttributeError):
         return {}
 
 
 def _keep(path: Path, stamps: Sequence[str], inspections: Sequence[Inspection | None]) -> None:
-    rows = {stamp: dataclasses.astuple(inspection) for stamp, inspection in zip(stamps, inspections, strict=True) if stamp and inspection}
+    """Only what is usable: a bad file may be mended by new permissions or a new decoder, which its stamp does not show."""
+    rows = {
+        stamp: dataclasses.astuple(inspection)
+        for stamp, inspection in zip(stamps, inspections, strict=True)
+        if stamp and inspection and not inspection.problem
+    }
     if rows:
         with locked(path):
             write_json(path, rows, indent=None)

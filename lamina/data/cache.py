@@ -94,8 +94,8 @@ def _open(folder: Path) -> Decoded | None:
 def _fill(folder: Path, raws: Sequence[Raw], input: Input, settings: Settings, screen: Screen) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     first = input.read(raws[0])
-    _check_disk(folder, first.nbytes * len(raws))
-    done, shapes = _progress(folder)
+    done, shapes = _progress(folder, first.itemsize)
+    _check_disk(folder, first.nbytes * (len(raws) - done))
     try:
         with open(folder / "data.bin", "r+b" if done else "wb") as file, ThreadPoolExecutor(cores(settings)) as pool:
             file.seek(sum(int(np.prod(shape)) for shape in shapes) * first.itemsize)
@@ -132,13 +132,16 @@ def _short(shapes: list[tuple[int, ...]]) -> list:
     return [shapes[0]] if len(set(shapes)) == 1 else shapes
 
 
-def _progress(folder: Path) -> tuple[int, list[tuple[int, ...]]]:
+def _progress(folder: Path, itemsize: int) -> tuple[int, list[tuple[int, ...]]]:
+    """How many examples an interrupted run left on the disk, and their shapes."""
     try:
         count, shapes = json.loads((folder / "done").read_text())
         rows = [tuple(shape) for shape in shapes]
-        return count, rows * count if len(rows) == 1 else rows
+        rows = rows * count if len(rows) == 1 else rows
+        whole = (folder / "data.bin").stat().st_size >= itemsize * sum(int(np.prod(shape)) for shape in rows)
     except (OSError, ValueError, TypeError):
         return 0, []
+    return (count, rows) if whole else (0, [])
 
 
 def _check_disk(folder: Path, needed: int) -> None:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import lzma
 import os
+import struct
 import threading
 import zipfile
+import zlib
 from dataclasses import dataclass
 from typing import Any
 
 ARCHIVES = threading.local()
+DAMAGED = (zipfile.BadZipFile, RuntimeError, EOFError, KeyError, ValueError, zlib.error, lzma.LZMAError, struct.error)
+"""What zipfile raises for a damaged, encrypted or vanished member."""
 
 
 @dataclass(frozen=True)
@@ -40,13 +45,10 @@ class ZipRaw:
     """CRC and size from the archive's directory."""
 
     def read(self, limit: int = -1) -> bytes:
-        opened = ARCHIVES.__dict__
-        if self.archive not in opened:
-            opened[self.archive] = zipfile.ZipFile(self.archive)
         try:
-            with opened[self.archive].open(self.member) as file:
+            with _archive(self.archive).open(self.member) as file:
                 return bytes(file.read(limit))
-        except (zipfile.BadZipFile, RuntimeError, NotImplementedError, EOFError) as error:
+        except DAMAGED as error:
             raise OSError(f"damaged or encrypted member of the archive ({error})") from error
 
     def size(self) -> int:
@@ -54,6 +56,15 @@ class ZipRaw:
 
     def stamp(self) -> str:
         return f"{os.path.abspath(self.archive)}|{self.member}|{self.stored}"
+
+
+def _archive(path: str) -> zipfile.ZipFile:
+    """This thread's open archive; opened anew when the file was replaced."""
+    stat, opened = os.stat(path), ARCHIVES.__dict__
+    stamp = (stat.st_ino, stat.st_size, stat.st_mtime_ns)
+    if path not in opened or opened[path][0] != stamp:
+        opened[path] = (stamp, zipfile.ZipFile(path))
+    return opened[path][1]
 
 
 Raw = Any

@@ -6,17 +6,17 @@ read_examples("photos/", settings, pictures)  ->  Examples
 from __future__ import annotations
 
 import csv
+import io
 import json
 import os
 import re
 import sys
 import zipfile
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
-
-import numpy as np
 
 from lamina.data.examples import Examples, Finding
 from lamina.data.raw import FileRaw, Raw, ZipRaw
@@ -82,9 +82,9 @@ def _from_path(source: str, settings: Settings, modality: Modality) -> Examples:
             )
         )
     if path.is_dir():
-        return _from_entries(source, str(path), list(_walk(path)), settings, modality)
+        return _from_entries(source, str(path), *_walk(path), settings, modality)
     if path.suffix.lower() == ".zip":
-        return _from_entries(source, "", _zip_entries(path), settings, modality)
+        return _from_entries(source, "", _zip_entries(path), [], settings, modality)
     if path.suffix.lower() in TABLE_SUFFIXES:
         return _from_table(source, path.read_bytes() if path.suffix.lower() != ".parquet" else b"", path, str(path.parent), settings)
     raise DataError(
@@ -100,19 +100,31 @@ def _from_path(source: str, settings: Settings, modality: Modality) -> Examples:
 # ---------------------------------------------------------------- folders and archives
 
 
-def _walk(root: Path) -> Iterable[Entry]:
-    """All files below `root`, sorted, links followed but no folder twice."""
+def _walk(root: Path) -> tuple[list[Entry], list[Finding]]:
+    """All files below `root`, sorted, links followed but no folder twice; and the folders that are closed or empty."""
     seen: set[str] = set()
-    for folder, folders, files in os.walk(root, followlinks=True):
+    entries: list[Entry] = []
+    findings: list[Finding] = []
+
+    def relative(full: str) -> str:
+        return os.path.relpath(full, root).replace(os.sep, "/")
+
+    def closed(error: OSError) -> None:
+        findings.append(Finding(relative(error.filename), "unreadable", f"a folder: {error.strerror}", excluded=True, counts=True))
+
+    for folder, folders, files in os.walk(root, followlinks=True, onerror=closed):
         real = os.path.realpath(folder)
         if real in seen:
             folders.clear()
             continue
         seen.add(real)
         folders.sort()
+        if not folders and not files and not _hidden(relative(folder)):
+            findings.append(Finding(relative(folder), "empty", "a folder with nothing in it"))
         for name in sorted(files):
             full = os.path.join(folder, name)
-            yield os.path.relpath(full, root).replace(os.sep, "/"), FileRaw(full)
+            entries.append((relative(full), FileRaw(full)))
+    return entries, findings
 
 
 def _zip_entries(path: Path) -> list[Entry]:
@@ -122,13 +134,19 @@ def _zip_entries(path: Path) -> list[Entry]:
     except (zipfile.BadZipFile, OSError, ValueError, EOFError) as error:
         raise DataError(sentence(f"The archive {path}", "be a readable zip file", str(error), "Make the archive again.")) from error
     # file_size is what the archive claims; a member is read to at most its limit, so that a bomb cannot fill memory
-    return sorted(
-        (info.filename.replace("\\", "/").lstrip("/"), ZipRaw(str(path), info.filename, f"{info.CRC}|{info.file_size}")) for info in infos
-    )
+    return sorted((_plain(info.filename), ZipRaw(str(path), info.filename, f"{info.CRC}|{info.file_size}")) for info in infos)
 
 
-def _from_entries(source: str, base: str, entries: list[Entry], settings: Settings, modality: Modality) -> Examples:
-    visible, findings = _set_aside_hidden(entries)
+def _plain(name: str) -> str:
+    """A member's name as a relative path: './cat//1.jpg' and '/cat\\1.jpg' are 'cat/1.jpg'."""
+    return "/".join(piece for piece in name.replace("\\", "/").split("/") if piece not in ("", "."))
+
+
+def _from_entries(
+    source: str, base: str, entries: list[Entry], findings: list[Finding], settings: Settings, modality: Modality
+) -> Examples:
+    visible, hidden = _set_aside_hidden(entries)
+    findings = [*hidden, *findings]
     visible = _descend(visible)
     tables = [entry for entry in visible if "/" not in entry[0] and Path(entry[0]).suffix.lower() in TABLE_SUFFIXES]
     in_folders = [entry for entry in visible if "/" in entry[0]]
@@ -137,29 +155,41 @@ def _from_entries(source: str, base: str, entries: list[Entry], settings: Settin
         name, raw = tables[0]
         table_base = os.path.dirname(raw.path) if isinstance(raw, FileRaw) else base
         lookup = dict(visible)
-        return _from_table(source, raw.read(MAX_TABLE_BYTES), Path(name), table_base, settings, lookup)
+        examples = _from_table(source, _read_bytes(raw, name), Path(name), table_base, settings, lookup)
+        return replace(examples, findings=(*findings, *examples.findings))
     return _class_folders(source, visible, findings, settings, modality)
+
+
+def _hidden(name: str) -> bool:
+    return any(piece.startswith(".") or piece.lower() in SYSTEM_NAMES for piece in name.split("/"))
 
 
 def _set_aside_hidden(entries: list[Entry]) -> tuple[list[Entry], list[Finding]]:
     visible, findings = [], []
     for name, raw in entries:
-        pieces = name.split("/")
-        if any(piece.startswith(".") or piece.lower() in SYSTEM_NAMES for piece in pieces):
-            findings.append(Finding(name, "hidden", "a hidden or system file, left out"))
-        elif ".." in pieces:
+        if ".." in name.split("/"):
             findings.append(Finding(name, "hidden", "a path that leaves the archive, left out"))
+        elif _hidden(name):
+            findings.append(Finding(name, "hidden", "a hidden or system file, left out"))
         else:
             visible.append((name, raw))
     return visible, findings
 
 
+def _read_bytes(raw: FileRaw | ZipRaw, name: str) -> bytes:
+    try:
+        return raw.read(MAX_TABLE_BYTES)
+    except OSError as error:
+        raise DataError(sentence(f"The table {name}", "be readable", str(error))) from error
+
+
 def _descend(entries: list[Entry]) -> list[Entry]:
-    """Step into a lone wrapping folder (`photos.zip/photos/cat/1.jpg`), as archives have it."""
+    """Step into a lone wrapping folder (`photos.zip/photos/cat/1.jpg`, or one that holds a table), as archives have it."""
     while entries:
         tops = {name.split("/")[0] for name, _ in entries}
         below = [name.split("/") for name, _ in entries]
-        if len(tops) != 1 or not any(len(pieces) > 2 for pieces in below) or next(iter(tops)).lower() in PART_NAMES:
+        deeper = any(len(pieces) > 2 or (len(pieces) == 2 and Path(pieces[1]).suffix.lower() in TABLE_SUFFIXES) for pieces in below)
+        if len(tops) != 1 or not deeper or PART_NAMES.get(next(iter(tops)).lower()) == "train":
             break
         entries = [("/".join(name.split("/")[1:]), raw) for name, raw in entries]
     return entries
@@ -198,7 +228,7 @@ def _class_folders(source: str, entries: list[Entry], findings: list[Finding], s
 
 def _looks_like(raw: Raw, modality: Modality) -> bool:
     try:
-        return modality.recognizes(raw.read(64))
+        return not (isinstance(raw, FileRaw) and not os.path.isfile(raw.path)) and modality.recognizes(raw.read(64))
     except OSError:
         return False
 
@@ -230,7 +260,7 @@ def _from_table(source: str, content: bytes, path: Path, base: str, settings: Se
         raise DataError(sentence(f"The table {path}", "hold a header and at least one row", "nothing", "Write a line such as: path,label"))
     path_column = _find_column(columns, settings.path_column, PATH_COLUMNS, "path", path)
     label_column = _find_column(columns, settings.label_column, LABEL_COLUMNS, "label", path)
-    part_column = next((name for name in columns if name.lower() in PART_COLUMNS), None)
+    given = _given_parts(columns, path)
     names, raws, answers, parts, kept = [], [], [], [], []
     findings: list[Finding] = []
     for row, (file, label) in enumerate(zip(columns[path_column], columns[label_column], strict=True)):
@@ -249,20 +279,10 @@ def _from_table(source: str, content: bytes, path: Path, base: str, settings: Se
                 )
             )
         else:
-            part = _cell(columns[part_column][row]).lower() if part_column else ""
-            if part and part not in PART_NAMES:
-                raise DataError(
-                    sentence(
-                        f"Column {part_column} of {path}, row {row + 1},",
-                        "be train, validation, test or empty",
-                        part,
-                        did_you_mean(part, PART_NAMES),
-                    )
-                )
             names.append(file)
             raws.append(raw)
             answers.append(label)
-            parts.append(PART_NAMES.get(part, ""))
+            parts.append(given[row])
             kept.append(row)
     groups = {name: [_cell(values[row]) for row in kept] for name, values in columns.items()}
     examples = Examples(
@@ -278,9 +298,28 @@ def _from_table(source: str, content: bytes, path: Path, base: str, settings: Se
     return _with_groups(examples, settings, groups)
 
 
+def _given_parts(columns: dict[str, list], where: object) -> list[str]:
+    """The part of each row as the table's split column says it; "" where there is none."""
+    column = next((name for name in columns if name.lower() in PART_COLUMNS), None)
+    if column is None:
+        return [""] * len(next(iter(columns.values())))
+    words = [_cell(value).lower() for value in columns[column]]
+    for row, word in enumerate(words):
+        if word and word not in PART_NAMES:
+            raise DataError(
+                sentence(
+                    f"Column {column} of {where}, row {row + 1},",
+                    "be train, validation, test or empty",
+                    word,
+                    did_you_mean(word, PART_NAMES),
+                )
+            )
+    return [PART_NAMES.get(word, "") for word in words]
+
+
 def _cell(value: Any) -> str:
     """A table's cell as text; missing values of any library are empty."""
-    if value is None or (isinstance(value, float) and value != value):
+    if not isinstance(value, str) and (value is None or str(value) in ("nan", "NaT", "<NA>")):
         return ""
     return str(value).strip()
 
@@ -332,10 +371,9 @@ def _read_table(content: bytes, path: Path) -> dict[str, list]:
     if suffix in (".jsonl", ".ndjson"):
         return _read_json_lines(text, path)
     csv.field_size_limit(min(sys.maxsize, 2**31 - 1))
-    lines = text.splitlines()
-    delimiter = "\t" if suffix == ".tsv" else max(",;\t", key=(lines[0] if lines else "").count)
+    delimiter = "\t" if suffix == ".tsv" else max(",;\t", key=text.split("\n", 1)[0].count)
     try:
-        rows = [row for row in csv.reader(lines, delimiter=delimiter) if row]
+        rows = [row for row in csv.reader(io.StringIO(text, newline=""), delimiter=delimiter) if row]
     except csv.Error as error:
         raise DataError(sentence(f"The table {path}", "be well-formed CSV", str(error), "Check the quotes.")) from error
     if not rows:
@@ -356,7 +394,7 @@ def _read_table(content: bytes, path: Path) -> dict[str, list]:
 
 def _read_json_lines(text: str, path: Path) -> dict[str, list]:
     rows = []
-    for number, line in enumerate(text.splitlines(), start=1):
+    for number, line in enumerate(text.split("\n"), start=1):
         if line.strip():
             try:
                 rows.append(json.loads(line))
@@ -394,9 +432,8 @@ def _from_memory(source: Any, settings: Settings) -> Examples:
         columns = {str(name): list(source[name]) for name in source.columns}
         path_column = _find_column(columns, settings.path_column, PATH_COLUMNS, "path", "the data frame")
         label_column = _find_column(columns, settings.label_column, LABEL_COLUMNS, "label", "the data frame")
-        raws = [FileRaw(value) if isinstance(value, str) else value for value in columns[path_column]]
-        names = [value if isinstance(value, str) else f"row {row}" for row, value in enumerate(columns[path_column])]
-        answers, extra = columns[label_column], columns
+        values, answers, extra = columns[path_column], columns[label_column], columns
+        parts = _given_parts(columns, "the data frame") if columns[label_column] else []
     else:
         if isinstance(source, dict) and {"x", "y"} <= set(source):
             source = (source["x"], source["y"])
@@ -404,14 +441,16 @@ def _from_memory(source: Any, settings: Settings) -> Examples:
             raise UsageError(
                 sentence("The data", 'be a path, sample:NAME, (X, y), {"x": X, "y": y} or a data frame', type(source).__name__)
             )
-        raws, answers = list(source[0]), list(source[1])
-        if len(raws) != len(answers):
-            raise DataError(sentence("The arrays (X, y)", "have equal lengths", f"{len(raws)} and {len(answers)}"))
-        names, extra = [f"row {row}" for row in range(len(raws))], None
-    labels = [_cell(answer.item() if isinstance(answer, np.generic) else answer) for answer in answers]
+        values, answers, extra = list(source[0]), list(source[1]), None
+        if len(values) != len(answers):
+            raise DataError(sentence("The arrays (X, y)", "have equal lengths", f"{len(values)} and {len(answers)}"))
+        parts = [""] * len(values)
+    raws = [FileRaw(os.fspath(value)) if isinstance(value, (str, os.PathLike)) else value for value in values]
+    names = [raw.path if isinstance(raw, FileRaw) else f"row {row}" for row, raw in enumerate(raws)]
+    labels = [_cell(answer.item() if hasattr(answer, "item") else answer) for answer in answers]
     findings = tuple(Finding(name, "no-label", "its label is empty", True) for name, label in zip(names, labels, strict=True) if not label)
     kept = [row for row, label in enumerate(labels) if label]
-    examples = Examples("(values in memory)", names, raws, labels, [""] * len(names), [""] * len(names), findings)
+    examples = Examples("(values in memory)", names, raws, labels, parts, [""] * len(names), findings)
     if extra is not None and settings.group in extra:
         examples = _with_groups(examples, settings, {name: [_cell(v) for v in values] for name, values in extra.items()})
     return examples.take(kept)

@@ -86,7 +86,7 @@ def divide(report: Audit, saved: dict[str, Any] | None = None) -> Split:
         parts = ["train"] * len(examples)
         _place(parts, list(range(len(parts))), examples.answers, keys, units, {"test": TEST_SHARE, "validation": share})
     if saved is not None:
-        _apply_saved(saved, report, parts, folds)
+        _apply_saved(saved, report, units, parts, folds)
     left_out = _leave_out_copies(report, parts) if folds is None else 0
     split = Split(parts, folds, left_out, _near_test(report, parts, folds), tuple(notes))
     for part in ("train", "test") if folds is None else ():
@@ -107,7 +107,7 @@ def save_split(split: Split, report: Audit) -> dict[str, Any]:
     contents = [inspection.content for inspection in report.inspections]
     return {
         "version": 1,
-        "parts": dict(zip(contents, split.parts, strict=True)),
+        "parts": {content: part for content, part in zip(contents, split.parts, strict=True) if part != "left-out"},
         "folds": None if split.folds is None else dict(zip(contents, split.folds, strict=True)),
     }
 
@@ -204,13 +204,22 @@ def _folds(answers: Sequence[str], keys: Sequence[str], units: Sequence[int], gr
     return [fold_of[units[index]] for index in among]
 
 
-def _apply_saved(saved: dict[str, Any], report: Audit, parts: list[str], folds: list[int] | None) -> None:
-    for index, inspection in enumerate(report.inspections):
-        part = saved["parts"].get(inspection.content)
-        if part is not None and folds is None:
-            parts[index] = "train" if part == "left-out" else part
-        if folds is not None and saved["folds"]:
-            folds[index] = saved["folds"].get(inspection.content, folds[index])
+def _apply_saved(saved: dict[str, Any], report: Audit, units: Sequence[int], parts: list[str], folds: list[int] | None) -> None:
+    """Contents that the saved split knows keep their place; new ones of a known unit (a group, copies) go where it is.
+
+    A training copy of a given test (or validation) example stays what it is: it is left out afterwards.
+    """
+    if (saved["folds"] is None) != (folds is None):
+        return
+    placed: list[Any] = parts if folds is None else folds
+    places = {content: place for content, place in saved["parts" if folds is None else "folds"].items() if place != "left-out"}
+    known = [places.get(inspection.content) for inspection in report.inspections]
+    of_unit = dict(sorted(((unit, place) for unit, place in zip(units, known, strict=True) if place is not None), reverse=True))
+    given = set(zip(units, report.examples.parts, strict=True))
+    for index, unit in enumerate(units):
+        place = of_unit.get(unit) if known[index] is None else known[index]
+        if place is not None and ((unit, place) not in given or report.examples.parts[index] == place):
+            placed[index] = place
 
 
 def _leave_out_copies(report: Audit, parts: list[str]) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import re
 import struct
 import warnings
 import zlib
@@ -15,7 +16,7 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from lamina.data.inspection import Inspection
@@ -47,9 +48,17 @@ SUFFIX_FORMATS = {
     ".dib": "BMP", ".webp": "WEBP", ".avif": "AVIF", ".tif": "TIFF", ".tiff": "TIFF", ".ppm": "PPM", ".pgm": "PPM", ".pbm": "PPM",
     ".pnm": "PPM", ".tga": "TGA", ".ico": "ICO", ".jp2": "JPEG2000", ".heic": "HEIF", ".heif": "HEIF",
 }  # fmt: skip
-MAGIC = (b"\xff\xd8\xff", b"\x89PNG\r\n", b"GIF8", b"BM", b"II*\x00", b"MM\x00*", b"P5", b"P6", b"P4")
+DECODERS = {*SUFFIX_FORMATS.values(), "DIB"}
+"""Pillow's others stay closed: some start programs (EPS runs Ghostscript)."""
+MAGIC = re.compile(
+    rb"\xff\xd8\xff|\x89PNG\r\n|GIF8|BM.{4}\0{4}|II[*+]\0|MM\0[*+]|P[1-6]\s+[\d#]|RIFF.{4}WEBP"
+    rb"|.{4}ftyp(?:avi[fs]|hei[cx]|mif1)|\0\0\0\x0cjP  ",
+    re.DOTALL,
+)
+HEIC = re.compile(rb".{4}ftyp(?:hei[cx]|mif1)", re.DOTALL)
 SAME_FORMATS = {frozenset(("JPEG", "MPO")), frozenset(("PNG", "APNG")), frozenset(("BMP", "DIB"))}
 LARGEST_FILE = 1_000_000_000
+HEIC_EXTRA = "pip install 'lamina[heic]'"
 COPY_SIDE = 48
 COPY_DIFFERENCE = 5.0
 """Two pictures are copies when they differ by less than this mean grey value out of 255 …"""
@@ -117,10 +126,10 @@ class ImageInput(Input):
     # ------------------------------------------------------------ decoding
 
     def recognizes(self, head: bytes) -> bool:
-        return head.startswith(MAGIC) or head[8:12] == b"WEBP" or head[4:12] in (b"ftypavif", b"ftypheic", b"ftypheix", b"ftypmif1")
+        return MAGIC.match(head) is not None
 
     def missing_extra(self, suffix: str) -> str:
-        return "pip install 'lamina[heic]'" if suffix in (".heic", ".heif") and not heif_available() else ""
+        return HEIC_EXTRA if suffix in (".heic", ".heif") and not heif_available() else ""
 
     def read(self, raw: Raw) -> np.ndarray:
         """uint8 [side, side, channels]. Raises DataError."""
@@ -139,9 +148,7 @@ class ImageInput(Input):
                 return upright_8_bit(picture)
         except (*DECODING_ERRORS, _OverLarge) as error:
             raise DataError(
-                sentence(
-                    f"The picture {_name(raw)}", "be readable", str(error) or type(error).__name__, "Open it in a viewer and save it again."
-                )
+                sentence(f"The picture {_name(raw)}", "be readable", _reason(error), "Open it in a viewer and save it again.")
             ) from error
 
     def inspect(self, raw: Raw) -> Inspection:
@@ -163,7 +170,7 @@ class ImageInput(Input):
                 upright = upright_8_bit(picture)
         except DECODING_ERRORS as error:
             kind = "truncated" if "truncated" in str(error).lower() or "broken data" in str(error).lower() else "unreadable"
-            return Inspection(kind, str(error) or type(error).__name__)
+            return Inspection(kind, _reason(error))
         pixels = _as_array(upright)
         if (pixels == pixels[0, 0]).all():
             return Inspection("constant", f"every pixel is {pixels[0, 0].tolist()}")
@@ -179,8 +186,10 @@ class ImageInput(Input):
             head = raw.read(64) if isinstance(raw, (FileRaw, ZipRaw)) else bytes(raw[:64]) if isinstance(raw, bytes) else b""
         except OSError as unreadable:
             return "unreadable", str(unreadable)
+        if HEIC.match(head) and not heif_available():
+            return "needs-extra", f"its content is HEIC, which needs {HEIC_EXTRA}"
         if not head or self.recognizes(head):
-            return ("truncated" if head else "unreadable"), str(error) or type(error).__name__
+            return ("truncated" if head else "unreadable"), _reason(error)
         if not head.strip(b"\0"):
             return "unreadable", "its bytes are all zero"
         return "mistyped", f"its name says picture, its content begins with {head[:12]!r}"
@@ -270,10 +279,11 @@ def _open(raw: Raw, max_pixels: int) -> Image.Image:
         picture = raw
     elif isinstance(raw, (FileRaw, ZipRaw, bytes)):
         heif_available()
+        Image.init()
         content = raw if isinstance(raw, bytes) else raw.read(LARGEST_FILE)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            picture = Image.open(io.BytesIO(content))
+            picture = Image.open(io.BytesIO(content), formats=[name for name in Image.OPEN if name in DECODERS])
     else:
         picture = _from_array(np.asarray(raw))
     pixels = picture.width * picture.height
@@ -306,7 +316,8 @@ def _from_array(values: np.ndarray) -> Image.Image:
 
 def upright_8_bit(picture: Image.Image) -> Image.Image:
     """First frame, turned as EXIF says, transparency laid on white, any depth and palette as L or RGB of 8 bits."""
-    picture.seek(0) if getattr(picture, "n_frames", 1) > 1 else None
+    if picture.tell():
+        picture.seek(0)
     picture.load()
     picture = ImageOps.exif_transpose(picture)
     mode = picture.mode
@@ -323,7 +334,7 @@ def upright_8_bit(picture: Image.Image) -> Image.Image:
             if floats.min() >= 0 and floats.max() <= 255
             else (float(floats.min()), float(floats.max()))
         )
-        return Image.fromarray(np.rint((floats - low) / (high - low) * 255).astype(np.uint8))
+        return Image.fromarray(np.rint((floats - low) / ((high - low) or 1.0) * 255).astype(np.uint8))
     if mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in picture.info:
         with_alpha = picture.convert("RGBA")
         picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), with_alpha).convert("RGB")
@@ -362,6 +373,11 @@ def _type_warnings(raw: Raw, found: str | None) -> tuple[tuple[str, str], ...]:
     if found == named or frozenset((found, named)) in SAME_FORMATS:
         return ()
     return (("mistyped", f"its name says {named or 'nothing'}, its content is {found}"),)
+
+
+def _reason(error: BaseException) -> str:
+    """The decoder's words, without the memory addresses that Pillow puts in."""
+    return "no decoder can make sense of it" if isinstance(error, UnidentifiedImageError) else str(error) or type(error).__name__
 
 
 def _name(raw: Raw) -> str:

@@ -70,8 +70,8 @@ class Output(ABC):
         """(sum, count) over a batch, from the signals before the head, so that margins, tied and sampled softmax and CTC all fit."""
 
     @abstractmethod
-    def decode(self, values: Tensor) -> list[Any]:
-        """What the layer named by `reads` put out -> one answer per row."""
+    def decode(self, values: Tensor, context: Context) -> list[Any]:
+        """What the layer named by `reads` put out, with the context (lengths) beside it -> one answer per row."""
 
     @abstractmethod
     def state(self) -> dict[str, Any]:

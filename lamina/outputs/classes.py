@@ -58,7 +58,7 @@ class ClassesOutput(Output):
     def loss(self, hidden: Tensor, head: Layer, target: Tensor, context: Context, progress: Progress) -> tuple[Tensor, Tensor]:
         return cross_entropy(head(hidden, context)[0], target, self.smoothing)
 
-    def decode(self, values: Tensor) -> list[Answer]:
+    def decode(self, values: Tensor, context: Context) -> list[Answer]:
         """values [n, classes] are logits."""
         probabilities = torch.softmax(values.double() / self.temperature, dim=1)
         best, order = probabilities.topk(min(TOP, len(self.labels)), dim=1)

@@ -71,6 +71,19 @@ def accumulating(objective: Any, last: bool) -> Iterator[None]:
         yield
 
 
+@contextmanager
+def unsharded(objective: Any) -> Iterator[None]:
+    """Inside, the weights are whole, so that parts of the network can be called by themselves."""
+    if not hasattr(objective, "unshard"):
+        yield
+        return
+    objective.unshard()
+    try:
+        yield
+    finally:
+        objective.reshard()
+
+
 def whole(value: Tensor) -> Tensor:
     """A tensor with all its shards, on every process."""
     return value.full_tensor() if hasattr(value, "full_tensor") else value

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import statistics
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -20,7 +21,7 @@ from lamina.errors import Interrupted, ResourceError, TrainingBroke, sentence
 from lamina.networks import Network
 from lamina.outputs import Output, Progress
 from lamina.training.checkpoint import State, put_state, read_checkpoint, take_state, write_checkpoint
-from lamina.training.distributed import current_world, wrap
+from lamina.training.distributed import current_world, fill, unsharded, whole, wrap
 from lamina.training.events import Before, Checked, Finished, Revised, Saved, Started, Stepped, Tell
 from lamina.training.inference import BATCH
 from lamina.training.loop import training_loop
@@ -31,10 +32,12 @@ from lamina.training.plan import Plan, Revision
 SECONDS_BETWEEN_READS = 0.5
 """The loss is read from the device this seldom."""
 SECONDS_BETWEEN_CHECKPOINTS = 20.0
+SECONDS_BETWEEN_REVISIONS = 8.0
+SPEEDS_KEPT = 40
 SECOND_CHANCE = 0.3
 """After a loss that is not a number the rate is multiplied by this, once."""
 LOOKED_AT = 512
-LATE, EARLY = 1.02, 0.80
+LATE, EARLY = 1.03, 0.85
 """The number of steps is revised when the forecast leaves this share of the time that is left."""
 
 
@@ -84,6 +87,9 @@ class _Driver:
         self.loss = float("nan")
         self.waited = 0.0
         self.check_seconds = 0.0
+        self.speeds: list[float] = []
+        """Steps per second at each of the last reads."""
+        self.revised_at = time.monotonic()
 
     def run(self) -> Fitted:
         start = time.monotonic()
@@ -101,9 +107,10 @@ class _Driver:
                     self._run_until_something_happens(stop)
                 except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
                     self._out_of_memory(error)
+        self._save(self._take())
         if self.best:
             for name, own in self.network.state_dict().items():
-                own.copy_(self.best[name])
+                fill(own, self.best[name])
         self.tell(Finished(self.work.leg, self.done, time.monotonic() - start))
         return Fitted(self.done, self.loss, self.best_score, time.monotonic() - start)
 
@@ -120,7 +127,8 @@ class _Driver:
             self.unread.append(step.loss)
             now = time.monotonic()
             check = self.done % plan.check_every == 0 or self.done == plan.total(leg)
-            if check or now - last_read >= SECONDS_BETWEEN_READS or len(self.unread) >= 512:
+            alone = self.world.size == 1  # several processes act only where all of them do: at checks
+            if check or len(self.unread) >= 512 or (alone and now - last_read >= SECONDS_BETWEEN_READS):
                 if not self._read_losses():
                     return self._second_chance()
                 speed = (self.done - steps_at_read) / max(1e-9, now - last_read)
@@ -130,9 +138,9 @@ class _Driver:
                 self._keep_to_the_clock(speed)
             if check and not self._check():
                 return self._second_chance()
-            if stop.is_set():
+            if stop.is_set() if alone else check and float(self.world.sum(torch.tensor(float(stop.is_set())))):
                 self._stop()
-            if self.work.checkpoint and time.monotonic() - last_saved >= SECONDS_BETWEEN_CHECKPOINTS:
+            if self.work.checkpoint and (check if not alone else time.monotonic() - last_saved >= SECONDS_BETWEEN_CHECKPOINTS):
                 self._save(self._take())
                 last_saved = time.monotonic()
             if check:
@@ -165,7 +173,7 @@ class _Driver:
         self.network.eval()
         total, count, right = 0.0, 0.0, 0.0
         scored = True
-        with torch.inference_mode():
+        with unsharded(self.objective), torch.no_grad():
             for batch in self.feed.in_order(examples, BATCH):
                 hidden, context = self.network.hidden(batch.x, batch.context)
                 end = Progress(torch.ones(()), torch.zeros(()))
@@ -196,7 +204,7 @@ class _Driver:
             better = self.best_score is None or worth >= self.best_score
             if better:
                 self.best_score = worth
-                self.best = {name: value.detach().clone() for name, value in self.network.state_dict().items()}
+                self.best = {name: whole(value).detach().clone() for name, value in self.network.state_dict().items()}
             self.tell(Checked(self.work.leg, self.done, loss, score, better))
         self.good = self._take()
         return True
@@ -204,19 +212,23 @@ class _Driver:
     # ------------------------------------------------------------ what can go otherwise
 
     def _keep_to_the_clock(self, steps_per_second: float) -> None:
-        """Fewer (or, early on, more) steps when the machine is not as fast as it was forecast. One process only."""
-        if self.work.deadline is None or self.world.size > 1 or steps_per_second <= 0:
+        """Fewer (or, not too late, more) steps when the machine is not as fast as it was forecast. One process only.
+
+        The speed is the median of the last reads: a short stall costs its own seconds, not the rest of the plan.
+        """
+        self.speeds = [*self.speeds[-SPEEDS_KEPT:], steps_per_second]
+        now = time.monotonic()
+        if self.work.deadline is None or self.world.size > 1 or len(self.speeds) < 4:
             return
         total = self.plan.total(self.work.leg)
-        left = total - self.done
+        left, seconds = total - self.done, self.work.deadline - now
         checking = self.check_seconds * (left // self.plan.check_every + 1)
-        room = max(0.0, self.work.deadline - time.monotonic() - checking) * steps_per_second
-        late, early = left > room * LATE, self.done < 0.6 * total and left < room * EARLY and self.done > 0.1 * total
-        if left > 1 and (late or early):
-            steps = self.done + max(1, int(room * 0.97))
-            if abs(steps - total) >= 0.02 * total or steps - self.done <= 2:
-                why = "the machine is slower than forecast" if late else "the machine is faster than forecast"
-                self._revise("steps", self.done, steps, why)
+        room = max(0.0, seconds - checking) * statistics.median(self.speeds)
+        late, early = left > room * LATE, left < room * EARLY and self.done < 0.9 * total
+        if left > 1 and (late or early) and (now - self.revised_at >= SECONDS_BETWEEN_REVISIONS or seconds < 2 * SECONDS_BETWEEN_REVISIONS):
+            self.revised_at = now
+            why = "the machine is slower than forecast" if late else "the machine is faster than forecast"
+            self._revise("steps", self.done, self.done + max(1, int(room * 0.98)), why)
 
     def _second_chance(self) -> None:
         """A loss that is not a number: back to the last good weights with a lower rate, once."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from lamina.data.batches import Batch
@@ -15,19 +17,58 @@ from lamina.outputs import Output
 BATCH = 256
 
 
-def values_of(network: Network, output: Output, x: Tensor, context: Context) -> Tensor:
-    """fp32 values of the layer that answers come from, on the CPU."""
-    with torch.inference_mode():
-        until = "" if output.reads == network.head.name else output.reads
-        return network(x, context, until)[0].float().cpu()
+class Values(NamedTuple):
+    """What the answering layer put out, fp32 on the CPU, with the context that came out beside it and the targets."""
+
+    values: Tensor
+    context: Context
+    targets: Tensor
+
+    def __len__(self) -> int:
+        return len(self.values)
 
 
-def run_in_order(network: Network, output: Output, batches: Iterable[Batch]) -> tuple[Tensor, Tensor]:
-    """(values, targets) of all batches, each example once."""
+def each_batch(network: Network, output: Output, batches: Iterable[Batch]) -> Iterator[Values]:
+    """The values of each batch, computed in evaluation mode."""
     was_training = network.training
     network.eval()
+    until = "" if output.reads == network.head.name else output.reads
     try:
-        pairs = [(values_of(network, output, batch.x, batch.context), batch.target.cpu()) for batch in batches]
+        for batch in batches:
+            with torch.inference_mode():
+                signals, context = network(batch.x, batch.context, until)
+                yield Values(signals.float().cpu(), context._replace(caches=None).to(torch.device("cpu")), batch.target.cpu())
     finally:
         network.train(was_training)
-    return torch.cat([values for values, _ in pairs]), torch.cat([targets for _, targets in pairs])
+
+
+def run_in_order(network: Network, output: Output, batches: Iterable[Batch]) -> Values:
+    """The values of all batches together, each example once; shorter ones padded with 0, as their lengths in the context tell."""
+    return join_values(list(each_batch(network, output, batches)))
+
+
+def join_values(parts: Sequence[Values]) -> Values:
+    """Several pieces as one, in their order."""
+    joined = [None if part is None else join([getattr(p.context, name) for p in parts]) for name, part in _tensors(parts[0].context)]
+    return Values(join([part.values for part in parts]), Context(*joined), join([part.targets for part in parts]))
+
+
+def in_place(found: Values, order: Sequence[int]) -> Values:
+    """Rows that belong to the examples `order`, put in the order of the examples."""
+    back = torch.argsort(torch.tensor(list(order)))
+    context = Context(*(None if tensor is None else tensor[back] for _, tensor in _tensors(found.context)))
+    return Values(found.values[back], context, found.targets[back])
+
+
+def join(tensors: Sequence[Tensor]) -> Tensor:
+    """Along the first axis; the other axes padded with 0 to the largest."""
+    largest = [max(tensor.shape[axis] for tensor in tensors) for axis in range(1, tensors[0].ndim)]
+    padded = []
+    for tensor in tensors:
+        missing = [pad for size, now in zip(reversed(largest), reversed(tensor.shape[1:]), strict=True) for pad in (0, size - now)]
+        padded.append(F.pad(tensor, missing) if any(missing) else tensor)
+    return torch.cat(padded)
+
+
+def _tensors(context: Context) -> list[tuple[str, Tensor | None]]:
+    return [(name, getattr(context, name)) for name in ("lengths", "segments", "positions")]

@@ -1,0 +1,98 @@
+"""What every task's parts must hold, checked on made data with the one loop: learn, stop and resume to the same bits, save and load,
+answer alone as in a batch."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from lamina.data.batches import Feed
+from lamina.data.cache import Decoded
+from lamina.inputs import Input
+from lamina.model import Model, load
+from lamina.networks import Network
+from lamina.outputs import Output, Progress
+from lamina.training.checkpoint import read_checkpoint, write_checkpoint
+from lamina.training.distributed import World
+from lamina.training.events import Checked, Event
+from lamina.training.fit import Work, _Driver, fit
+from lamina.training.objective import Objective
+from lamina.training.plan import Plan
+
+
+def make_plan(**changes) -> Plan:
+    values = {
+        "task": "probe", "seed": 3, "threads": 1, "device": "cpu", "precision": "fp32", "size": 0, "batch": 16, "micro_batch": 16,
+        "steps": 40,
+        "check_every": 10, "learning_rate": 0.1, "momentum": 0.9, "weight_decay": 0.0, "warmup": 0.2, "legs": ["final"],
+    }  # fmt: skip
+    return Plan(**{**values, **changes})
+
+
+class Stop(Exception):
+    pass
+
+
+def check_contract(input: Input, output: Output, build, raws, answers, tmp_path: Path, **plan_changes) -> Model:
+    """`build(x)` makes the network for a batch of inputs. Returns the trained, saved and loaded model."""
+    torch.set_num_threads(1)
+    input, output = input.fit(raws, []), output.fit(answers)
+    feed = Feed(Decoded.of([input.read(raw) for raw in raws]), [output.encode(a) for a in answers], input, output, torch.device("cpu"))
+    everything = np.arange(len(raws))
+
+    def fresh() -> Network:
+        torch.manual_seed(0)
+        return build(input.collate(feed.values.take(everything))[0])
+
+    straight = fresh()
+    before = _loss(straight, output, feed, everything)
+    fit(straight, output, feed, Work("final", everything, everything[:8]), make_plan(**plan_changes))
+    assert _loss(straight, output, feed, everything) < before, "the loss falls"
+    _same_bits(straight, _stop_and_resume(fresh, feed, output, everything, tmp_path, plan_changes))
+    model = Model("probe", input, straight.eval(), output)
+    opened = load(model.save(tmp_path / "probe.lamina"))
+    for name, value in straight.state_dict().items():
+        assert torch.equal(value, opened.network.state_dict()[name]), name
+    read = [input.read(raw) for raw in raws[:6]]
+    together = opened.values(read)
+    for row, value in enumerate(read):
+        alone = opened.values([value])[0]
+        seen = tuple(slice(0, size) for size in alone.shape)
+        assert torch.allclose(alone, together[row][seen], atol=1e-5), "an answer does not depend on its neighbours"
+    return opened
+
+
+def _loss(network: Network, output: Output, feed: Feed, examples) -> float:
+    end = Progress(torch.tensor(1.0), torch.tensor(0))
+    batch = feed.batch(examples)
+    with torch.no_grad():
+        total, count = Objective(network, output)(batch.x, batch.context, batch.target, end)
+    return float(total / count)
+
+
+def _stop_and_resume(fresh, feed, output, everything, tmp_path, plan_changes) -> Network:
+    """Train, break off after the second check, and go on from what was written, in a new network."""
+    path, plan = tmp_path / "checkpoint.safetensors", make_plan(**plan_changes)
+    work = Work("final", everything, everything[:8], checkpoint=path)
+    drivers = []
+
+    def tell(event: Event) -> None:
+        if isinstance(event, Checked) and event.step >= 20:
+            write_checkpoint(drivers[0]._take(), path, World())
+            raise Stop
+
+    drivers.append(_Driver(fresh(), output, feed, work, plan, tell))
+    with contextlib.suppress(Stop):
+        drivers[0].run()
+    assert read_checkpoint(path) is not None
+    network = fresh()
+    fit(network, output, feed, work, plan)
+    return network
+
+
+def _same_bits(one: Network, two: Network) -> None:
+    for (name, first), second in zip(one.state_dict().items(), two.state_dict().values(), strict=True):
+        assert torch.equal(first, second), f"{name} differs after resume"
