@@ -48,7 +48,8 @@ def with_settings(*names: str) -> Callable[[Callable], Callable]:
         flags = []
         for field in fields:
             flag = "--as" if field.name == "task" else "--" + field.name.replace("_", "-")
-            kind = Annotated[field_types()[field.name] | None, typer.Option(flag, help=descriptions()[field.name], show_default=False)]  # type: ignore[misc]
+            option = typer.Option(flag, help=descriptions()[field.name], show_default=False)
+            kind = Annotated[field_types()[field.name] | None, option]  # type: ignore[valid-type]
             flags.append(inspect.Parameter(field.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=kind))
 
         def run(*arguments: Any, **keywords: Any) -> None:

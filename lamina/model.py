@@ -36,7 +36,7 @@ from lamina.outputs import Answer, Output, build_output
 from lamina.screen import Screen
 from lamina.settings import Settings, make_settings
 from lamina.task import Score
-from lamina.training.inference import BATCH, each_batch, join_values, run_in_order
+from lamina.training.inference import BATCH, Values, each_batch, join_values, run_in_order
 
 FORMAT = 1
 MEMBERS = ("manifest.json", "model.json", "weights.safetensors", "golden.safetensors")
@@ -44,7 +44,10 @@ MAX_JSON = 64_000_000
 MAX_HEADER = 32_000_000
 MAX_SIGNALS = 1_000_000_000
 """Bytes of all signals of one golden sample together; more is refused before anything is allocated."""
-TENSOR_TYPES = {torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16", torch.int64: "I64"}
+TENSOR_TYPES = {
+    torch.float64: "F64", torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16", torch.int64: "I64", torch.int32: "I32",
+    torch.int16: "I16", torch.int8: "I8", torch.uint8: "U8", torch.bool: "BOOL",
+}  # fmt: skip
 GOLDEN_COUNT = 4
 GOLDEN_SEED = 20_240_229
 GOLDEN_DIFFERENCE = 1e-3
@@ -141,7 +144,7 @@ class Model:
         test = [index for index, part in enumerate(examples.parts) if part == "test"]
         if test:
             screen.say(f"Only the test part is scored: {len(test)} of {len(examples)} examples.")
-        elif data == self.card.get("data", {}).get("source"):
+        elif isinstance(data, (str, os.PathLike)) and os.fspath(data) == self.card.get("data", {}).get("source"):
             screen.warn("These are the data that the model learned from: the score flatters it. The honest one stands in `lamina show`.")
         return examples.take(test) if test else examples
 
@@ -197,6 +200,11 @@ class Model:
         """What the answering layer puts out (fp32) for values that `input.read` or `input.golden` made."""
         return run_in_order(self.network, self.output, self._batches(read_values)).values
 
+    def golden(self, count: int, seed: int) -> Values:
+        """What it puts out for generated samples, one at a time: little memory, and no padding but between the answers."""
+        samples = self.input.golden(count, seed)
+        return join_values([run_in_order(self.network, self.output, self._batches([sample])) for sample in samples])
+
     # ------------------------------------------------------------ the file
 
     def save(self, path: str | os.PathLike) -> Path:
@@ -204,7 +212,7 @@ class Model:
         from safetensors.torch import save
 
         weights = {name: value.detach().cpu().contiguous() for name, value in self.network.state_dict().items()}
-        golden = self.values(self.input.golden(GOLDEN_COUNT, GOLDEN_SEED))
+        golden = self.golden(GOLDEN_COUNT, GOLDEN_SEED).values
         contents = {
             "model.json": json.dumps(self._description(), ensure_ascii=False, indent=1).encode("utf-8", "backslashreplace"),
             "weights.safetensors": save(weights),
@@ -287,7 +295,7 @@ def _read_members(path: str) -> dict[str, bytes]:
         named, content = manifest["members"][name], contents[name]
         if named["size"] != len(content) or named["sha256"] != hashlib.sha256(content).hexdigest():
             raise ModelFileError(
-                sentence(f"{name} of {path}", "have the size and SHA-256 that the manifest names", "another content", "Copy the file again.")
+                sentence(f"{name} of {path}", "have the SHA-256 and size of the manifest", "another content", "Copy the file again.")
             )
     return contents
 
@@ -379,8 +387,7 @@ def _compare_golden(model: Model, golden: dict[str, Any], content: bytes) -> Non
         raise ModelFileError(sentence("The golden values", "be a whole safetensors file", str(error))) from error
     if len(wanted) != golden["count"]:
         raise ModelFileError(sentence("The golden values", f"be those of {golden['count']} samples", len(wanted)))
-    samples = model.input.golden(golden["count"], golden["seed"])
-    found = join_values([run_in_order(model.network, model.output, model._batches([sample])) for sample in samples])  # one by one: memory
+    found = model.golden(golden["count"], golden["seed"])
     model.output.decode(found.values, found.context)  # raises when the output does not fit the network
     got = found.values
     largest = float((got - wanted).abs().max()) if got.shape == wanted.shape else float("inf")

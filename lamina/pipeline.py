@@ -178,7 +178,11 @@ def learn(prepared: Prepared, plan: Plan, deadline: float | None, screen: Screen
         network = _leg("final", train_part, validation, prepared, plan, leg_deadline(deadline, 1, reserve), screen)
         held_out = run_in_order(network, feed.output, feed.in_order(validation, BATCH)) if validation else None
         output = _calibrate(network, feed, held_out)
-        decoded = [answer for part in each_batch(network, output, feed.in_order(test, BATCH)) for answer in output.decode(part.values, part.context)]
+        decoded = [
+            answer
+            for part in each_batch(network, output, feed.in_order(test, BATCH))
+            for answer in output.decode(part.values, part.context)
+        ]
         score = prepared.task.score(decoded, [answers[i] for i in test])
     else:
         test, folds = list(range(len(answers))), max(split.folds) + 1

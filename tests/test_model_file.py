@@ -21,10 +21,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import safetensors.torch
 
 import lamina
 from lamina.errors import ModelFileError
+from lamina.layers import Convolution, GlobalPool, Linear, Standardize
 from lamina.model import load
+from lamina.networks import Network
 
 NAMES = {"manifest": "manifest.json", "model": "model.json", "weights": "weights.safetensors", "golden": "golden.safetensors"}
 PICTURE = np.arange(100, dtype=np.uint8).reshape(10, 10)
@@ -507,6 +510,16 @@ of_model("side of the wrong type", state("input", side="8"))
 of_model("side NaN", state("input", side=float("nan")))
 of_model("3 channels", state("input", channels=3))
 of_model("max_pixels of 4,000 digits", state("input", max_pixels=10**4000))
+
+
+@mutation("model: signals of 2 GB")
+def _(path, generator):
+    network = Network([("input", Standardize(1)), ("stem", Convolution(1, 512, 1)), ("pool", GlobalPool()), ("head", Linear(1024, 2))])
+    description = json.loads(members(path)["model"])
+    description["layers"], description["input"]["state"]["side"] = network.describe(), 1024
+    return rewrite(path, model=description, weights=safetensors.torch.save(network.state_dict()))
+
+
 for key in ("task", "input", "layers", "output", "golden", "card"):
     of_model(f"no {key}", lambda d, key=key: d.pop(key) and None)
     for value in (None, 7, [7]):
@@ -643,7 +656,7 @@ def test_source_never_unpickles():
         ("manifest: another SHA-256", "SHA-256"),
         ("zip: member more", "run.pkl"),
         ("zip: bomb of 1 GB", "stored plainly"),
-        ("model: side 1024", "signals"),
+        ("model: signals of 2 GB", "signals"),
         ("model: golden count 10**9", "1 to 64"),
         ("model: a label too many", "be a whole .lamina file"),
         ("weights: whole numbers for floats", "layers.head.weights.weight"),

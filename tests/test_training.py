@@ -1,6 +1,8 @@
 """The loop and what drives it: gradients, second chances, budgets, and a golden curve."""
 
+import itertools
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,7 +15,7 @@ from lamina.data.batches import Feed
 from lamina.data.cache import Decoded
 from lamina.errors import ResourceError, TrainingBroke
 from lamina.inputs import ImageInput
-from lamina.layers import Context, Linear
+from lamina.layers import Linear
 from lamina.networks import Network, conv_net, conv_net_width
 from lamina.outputs import ClassesOutput
 from lamina.training.distributed import World
@@ -24,7 +26,7 @@ from lamina.training.objective import Objective
 from lamina.training.optimizer import make_optimizer
 from lamina.training.plan import Plan, Revision, load_plan
 
-GOLDEN_LOSSES = [1.0986, 1.1020, 1.0904, 1.0648, 1.0426, 1.0056, 0.9682, 0.9264, 0.8829, 0.8527]
+GOLDEN_LOSSES = Path(__file__).with_name("golden_losses_recognize.txt")
 
 
 def pictures(count: int, classes: int = 3, side: int = 12) -> tuple[np.ndarray, np.ndarray]:
@@ -97,7 +99,7 @@ def test_golden_loss_curve(feed):
         Objective(network, feed.output), steps, make_optimizer(network, plan), lambda n: plan.rate("final", n), plan.seed, World()
     )
     losses = [float(step.loss) for step in made]
-    assert losses == pytest.approx(GOLDEN_LOSSES, abs=2e-3)
+    assert losses == pytest.approx([float(line) for line in GOLDEN_LOSSES.read_text().split()], abs=1e-3)
 
 
 def test_an_answer_does_not_depend_on_its_neighbours(feed):
@@ -184,7 +186,7 @@ def test_the_schedule_ends_with_the_plan_however_it_is_revised():
     plan = make_plan(steps=100)
     plan.revisions = [Revision("final", 30, "steps", 60, ""), Revision("final", 50, "steps", 90, "")]
     fractions = [plan.fraction("final", step) for step in range(91)]
-    assert all(0 <= later - earlier < 0.03 for earlier, later in zip(fractions, fractions[1:], strict=False))
+    assert all(0 <= later - earlier < 0.03 for earlier, later in itertools.pairwise(fractions))
     assert fractions[-1] == pytest.approx(1) and plan.total("final") == 90
     assert plan.rate("final", 89) < 0.05 * plan.learning_rate
     assert plan.rate("other", 30) == make_plan(steps=100).rate("other", 30)
@@ -227,4 +229,3 @@ def test_minutes_are_kept(tmp_path):
     assert model.card["score"]["value"] > 0.9
     events = [event["event"] for event in read_events(tmp_path / "runs" / "model-1" / "events.jsonl")]
     assert events[0] == "started" and events[1] == "before" and events[-1] == "finished" and "checked" in events
-    assert Context() == Context(None, None, None, None)

@@ -22,7 +22,7 @@ from lamina.inputs import ImageInput
 from lamina.inputs import image as image_module
 from lamina.settings import Settings
 
-SEVERAL = 7
+SEED = 70
 FIRST = picture(1)
 """What the first good file, cat/0.png, holds."""
 
@@ -46,7 +46,7 @@ def with_number(content: bytes, at: int, form: str, *numbers: int) -> bytes:
 
 
 def tiff_without_pixels() -> bytes:
-    content = encoded(picture(SEVERAL), ".tif")
+    content = encoded(picture(SEED), ".tif")
     start = struct.unpack("<I", content[4:8])[0]
     for entry in range(struct.unpack("<H", content[start : start + 2])[0]):
         at = start + 2 + 12 * entry
@@ -56,7 +56,7 @@ def tiff_without_pixels() -> bytes:
 
 
 def half(suffix: str, **options: Any) -> bytes:
-    content = encoded(picture(SEVERAL, 64), suffix, **options)
+    content = encoded(picture(SEED, 64), suffix, **options)
     return content[: len(content) // 2]
 
 
@@ -70,7 +70,7 @@ class Odd(NamedTuple):
 
 
 HEIC = b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(200)
-PNG = encoded(picture(SEVERAL))
+PNG = encoded(picture(SEED))
 ZOO = (
     Odd("cat/empty.jpg", b"", "empty"),
     Odd("cat/half.jpg", half(".jpg"), "truncated"),
@@ -83,23 +83,23 @@ ZOO = (
     Odd("cat/header-only.png", PNG[:20], "truncated"),
     Odd("cat/flipped.png", flipped(PNG, PNG.index(b"IDAT") + 400), ("truncated", "unreadable")),
     Odd("cat/flipped-end.png", flipped(PNG, PNG.index(b"IEND") - 11), ("truncated", "unreadable")),
-    Odd("cat/offsets.tif", with_number(encoded(picture(SEVERAL), ".tif"), 4, "<I", 2**31), ("truncated", "unreadable")),
+    Odd("cat/offsets.tif", with_number(encoded(picture(SEED), ".tif"), 4, "<I", 2**31), ("truncated", "unreadable")),
     Odd("cat/strips.tif", tiff_without_pixels(), ("truncated", "unreadable")),
     Odd("cat/random.jpg", np.random.default_rng(5).bytes(3000), "mistyped"),
     Odd("cat/text.jpg", b"This is no picture.\n" * 20, "mistyped"),
     Odd("cat/page.png", b"<!DOCTYPE html><html><body>404</body></html>", "mistyped"),
     Odd("cat/paper.png", b"%PDF-1.7\n%\xe2\xe3\xcf\xd3\n1 0 obj\n<<>>\nendobj\n", "mistyped"),
     Odd("cat/zip.jpg", b"PK\x03\x04" + bytes(range(256)), "mistyped"),
-    Odd("cat/program.png", encoded(picture(SEVERAL), ".eps"), "mistyped"),
+    Odd("cat/program.png", encoded(picture(SEED), ".eps"), "mistyped"),
     Odd("cat/zeros.jpg", bytes(4000), "unreadable"),
     Odd("cat/really-a-png.jpg", PNG, "mistyped", excluded=False),
     Odd("cat/no-suffix", PNG, "mistyped", excluded=False),
     Odd("cat/constant.png", encoded(np.full((24, 24, 3), 77, np.uint8)), "constant"),
-    Odd("cat/dot.png", encoded(picture(SEVERAL, 1)), "constant"),
+    Odd("cat/dot.png", encoded(picture(SEED, 1)), "constant"),
     Odd("cat/nan.tif", encoded(np.full((24, 24), np.nan, np.float32), ".tif"), "constant"),
     Odd("cat/bomb.png", png_that_claims(50_000, 50_000), "over-large"),
     Odd("cat/large.png", png_that_claims(11_000, 11_000), "over-large"),
-    Odd("cat/huge.bmp", with_number(encoded(picture(SEVERAL), ".bmp"), 18, "<ii", 2**31 - 1, 2**31 - 1), ("over-large", "unreadable")),
+    Odd("cat/huge.bmp", with_number(encoded(picture(SEED), ".bmp"), 18, "<ii", 2**31 - 1, 2**31 - 1), ("over-large", "unreadable")),
     Odd("cat/notes.txt", b"BMW and Mini, taken in May", "foreign"),
     Odd("cat/table.csv", b"a,b\n1,2\n", "foreign"),
     Odd("cat/clip.mp4", b"\0\0\0\x20ftypisom\0\0\2\0isomiso2mp41" + bytes(500), "foreign"),
@@ -115,8 +115,8 @@ ZOO = (
     Odd("cat/brighter.png", encoded(FIRST + 2), "near-duplicate", excluded=False),
     Odd("cat/dangling.jpg", lambda path: path.symlink_to("nowhere.jpg"), "unreadable"),
     Odd("cat/folder.jpg", lambda path: path.mkdir(), "empty", excluded=False),
-    Odd("cat/pipe.jpg", lambda path: os.mkfifo(path), "empty"),
-    Odd("cat/pipe", lambda path: os.mkfifo(path), "foreign"),
+    Odd("cat/pipe.jpg", os.mkfifo, "empty"),
+    Odd("cat/pipe", os.mkfifo, "foreign"),
 )
 
 
@@ -325,7 +325,7 @@ VARIETY: dict[str, tuple[Any, np.ndarray, float]] = {
     "palette gif": (encoded(paletted(), ".gif"), PALETTE[GREY], 0),
     "palette with transparency": (
         encoded(paletted(), transparency=int(GREY[0, 0])),
-        np.where((GREY == GREY[0, 0])[..., None], 255, PALETTE[GREY]),
+        np.where((GREY[0, 0] == GREY)[..., None], 255, PALETTE[GREY]),
         0,
     ),
     "cmyk": (*cmyk(), 4),

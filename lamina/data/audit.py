@@ -202,7 +202,7 @@ def _memory_path(examples: Examples, input: Input, settings: Settings) -> Path:
 def _remember(path: Path) -> dict[str, Inspection]:
     try:
         rows = json.loads(path.read_text("utf-8", "surrogateescape"))
-        return {stamp: Inspection(p, d, tuple(map(tuple, w)), c, f, tuple(s)) for stamp, (p, d, w, c, f, s) in rows.items()}  # type: ignore[misc]
+        return {stamp: Inspection(p, d, tuple(map(tuple, w)), c, f, tuple(s)) for stamp, (p, d, w, c, f, s) in rows.items()}
     except (OSError, ValueError, TypeError, AttributeError):
         return {}
 

@@ -16,7 +16,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 from lamina.data.examples import Examples, Finding
 from lamina.data.raw import FileRaw, Raw, ZipRaw
@@ -39,8 +39,8 @@ MAX_TABLE_BYTES = 2_000_000_000
 class Modality(Protocol):
     """What reading needs to know of an Input: which files are its own."""
 
-    plural: str
-    suffixes: tuple[str, ...]
+    plural: ClassVar[str]
+    suffixes: ClassVar[tuple[str, ...]]
 
     def recognizes(self, head: bytes) -> bool: ...
 

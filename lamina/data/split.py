@@ -52,7 +52,7 @@ class Split:
 
 
 def divide(report: Audit, saved: dict[str, Any] | None = None) -> Split:
-    """Split the usable examples. `saved` is what an earlier run's split.json holds; its parts win.
+    """Split the usable examples. `saved` is what an earlier run's split.json holds: nothing in it moves.
 
     Raises DataError when a part would be empty.
     """
@@ -207,7 +207,7 @@ def _folds(answers: Sequence[str], keys: Sequence[str], units: Sequence[int], gr
 def _apply_saved(saved: dict[str, Any], report: Audit, units: Sequence[int], parts: list[str], folds: list[int] | None) -> None:
     """Contents that the saved split knows keep their place; new ones of a known unit (a group, copies) go where it is.
 
-    A training copy of a given test (or validation) example stays what it is: it is left out afterwards.
+    Given test and validation examples stay there, and their copies in training stay what they are: they are left out afterwards.
     """
     if (saved["folds"] is None) != (folds is None):
         return
@@ -215,10 +215,10 @@ def _apply_saved(saved: dict[str, Any], report: Audit, units: Sequence[int], par
     places = {content: place for content, place in saved["parts" if folds is None else "folds"].items() if place != "left-out"}
     known = [places.get(inspection.content) for inspection in report.inspections]
     of_unit = dict(sorted(((unit, place) for unit, place in zip(units, known, strict=True) if place is not None), reverse=True))
-    given = set(zip(units, report.examples.parts, strict=True))
+    given = {pair for pair in zip(units, report.examples.parts, strict=True) if pair[1] in ("validation", "test")}
     for index, unit in enumerate(units):
         place = of_unit.get(unit) if known[index] is None else known[index]
-        if place is not None and ((unit, place) not in given or report.examples.parts[index] == place):
+        if place is not None and not {(unit, place), (unit, report.examples.parts[index])} & given:
             placed[index] = place
 
 

@@ -110,18 +110,13 @@ class ImageInput(Input):
 
     @classmethod
     def from_state(cls, state: dict[str, Any]) -> ImageInput:
-        side, channels, most, shift = (state.get(name) for name in ("side", "channels", "max_pixels", "shift"))
-        whole = all(isinstance(value, int) and not isinstance(value, bool) for value in (side, channels, most))
-        if not (
-            whole
-            and 8 <= side <= 1024
-            and channels in (1, 3)
-            and 64 <= most <= 1e12
-            and isinstance(shift, (int, float))  # type: ignore[operator]
-            and 0 <= shift <= 0.5
-        ):
+        """Raises ModelFileError when `state` is not one."""
+        side, channels, most = (_whole(state.get(name)) for name in ("side", "channels", "max_pixels"))
+        shift = state.get("shift")
+        shift = float(shift) if isinstance(shift, (int, float)) else -1.0
+        if not (8 <= side <= 1024 and channels in (1, 3) and 64 <= most <= 10**12 and 0 <= shift <= 0.5):
             raise ModelFileError(sentence("The picture input of the model", "have a side of 8 to 1024 and 1 or 3 channels", state))
-        return cls(side, channels, most, float(shift))  # type: ignore[arg-type]
+        return cls(side, channels, most, shift)
 
     # ------------------------------------------------------------ decoding
 
@@ -251,9 +246,10 @@ class ImageInput(Input):
         made = []
         for index in range(count):
             kind, low, high = index % 5, generator.integers(0, 128), generator.integers(128, 256)
+            picture: np.ndarray
             period = int(generator.integers(2, max(3, self.side // 3)))
             if kind == 0:
-                picture = generator.integers(0, 256, shape)
+                picture = np.asarray(generator.integers(0, 256, shape), np.float64)
             elif kind == 1:
                 coarse = generator.integers(0, 256, (4, 4, self.channels))
                 picture = coarse.repeat(-(-self.side // 4), 0).repeat(-(-self.side // 4), 1)[: self.side, : self.side]
@@ -388,3 +384,7 @@ def _side_for(shorter_sides: list[int]) -> int:
     """Small pictures keep their size; large ones come down to 64 or 96."""
     middle = int(np.median(shorter_sides))
     return max(8, middle) if middle <= 64 else 64 if middle < 96 else 96
+
+
+def _whole(value: object) -> int:
+    return value if isinstance(value, int) and not isinstance(value, bool) else -1

@@ -16,6 +16,8 @@ class Standardize(Layer):
     """
 
     kind = "standardize"
+    mean: Tensor
+    deviation: Tensor
 
     def __init__(self, channels: int) -> None:
         super().__init__()

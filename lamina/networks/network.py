@@ -31,7 +31,12 @@ class Network(nn.Module):
 
     @property
     def head(self) -> Layer:
-        return next(reversed(self.layers.values()))  # type: ignore[return-value]
+        return self.stack[-1]
+
+    @property
+    def stack(self) -> list[Layer]:
+        """The layers in their order."""
+        return [layer for layer in self.layers.values() if isinstance(layer, Layer)]
 
     def forward(self, x: Tensor, context: Context, until: str = "") -> tuple[Tensor, Context]:
         """The signals after the layer named `until`; after the head when it is empty."""
@@ -43,8 +48,7 @@ class Network(nn.Module):
 
     def hidden(self, x: Tensor, context: Context) -> tuple[Tensor, Context]:
         """The signals that go into the head."""
-        *hidden_layers, _ = self.layers.values()
-        for layer in hidden_layers:
+        for layer in self.stack[:-1]:
             x, context = layer(x, context)
         return x, context
 
@@ -56,7 +60,7 @@ class Network(nn.Module):
 
     def describe(self) -> list[dict[str, Any]]:
         """The expanded layer list: what the model file holds."""
-        return [layer.describe() for layer in self.layers.values()]  # type: ignore[operator]
+        return [layer.describe() for layer in self.stack]
 
 
 def build_network(description: Any) -> Network:

@@ -109,16 +109,17 @@ class ClassesOutput(Output):
     @classmethod
     def from_state(cls, state: dict[str, Any]) -> ClassesOutput:
         labels, measure, threshold = state.get("labels"), state.get("measure"), state.get("threshold")
-        numbers = {name: state.get(name) for name in ("smoothing", "temperature", "outliers_rejected", "rejected")}
-        finite = all(
-            isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 1e9
-            for value in (*numbers.values(), 0.0 if threshold is None else threshold)
-        )
+        names = ("smoothing", "temperature", "outliers_rejected", "rejected")
+        numbers = {name: value for name in names if _finite(value := state.get(name))}
         named = isinstance(labels, list) and len(labels) >= 2 and all(isinstance(label, str) for label in labels)
-        if not (named and finite and measure in MEASURES and sorted(set(labels)) == labels and numbers["temperature"] > 0):  # type: ignore[arg-type, operator]
+        known = len(numbers) == len(names) and (threshold is None or _finite(threshold)) and measure in MEASURES
+        if not (named and known and sorted(set(labels)) == labels and numbers["temperature"] > 0):
             raise ModelFileError(sentence("The classes output of the model", "have sorted, distinct labels and finite numbers", state))
-        known = -math.inf if threshold is None else float(threshold)
-        return cls(tuple(labels), measure=str(measure), threshold=known, **{name: float(value) for name, value in numbers.items()})  # type: ignore[arg-type]
+        return cls(tuple(labels), measure=measure, threshold=-math.inf if threshold is None else threshold, **numbers)
+
+
+def _finite(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 1e9
 
 
 def _best_temperature(values: Tensor, target: Tensor) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import os
 import time
@@ -34,7 +35,7 @@ class Device:
 
 def choose_device(settings: Settings) -> Device:
     """The device of the settings, or the best that is there; one kernel is really run. Raises ResourceError when it cannot be used."""
-    reasons = []
+    reasons: list[str] = []
     for name in ["cuda", "mps", "cpu"] if settings.device == "auto" else [settings.device]:
         problem = _try(name)
         if not problem:
@@ -118,8 +119,6 @@ def total_memory(device: torch.device) -> int:
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info()[1])
     limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
-    try:
+    with contextlib.suppress(OSError, ValueError):
         limits.append(int(Path("/sys/fs/cgroup/memory.max").read_text()))
-    except (OSError, ValueError):
-        pass
     return min(limits)

@@ -90,7 +90,7 @@ def _race(task: Task, plan: Plan, settings: Settings, feed: Feed, train: np.ndar
     torch.manual_seed(plan.seed)
     examples, draws = feed.training(train, plan.seed, 0, plan.batch)
     sample = feed.batch(examples[: plan.micro_batch], draws[: plan.micro_batch])
-    network = task.network(feed.input, feed.output, plan.size, sample.x).to(feed.device, memory_format=torch.channels_last)
+    network = placed(task.network(feed.input, feed.output, plan.size, sample.x), feed.device)
     if not plan.self_test:
         plan.precision, plan.self_test = choose_precision(network, feed.output, sample, settings)
     objective = Objective(copy.deepcopy(network), feed.output, plan.precision)
@@ -181,4 +181,11 @@ def initial_network(task: Task, plan: Plan, feed: Feed, train: np.ndarray) -> Ne
     torch.manual_seed(plan.seed)
     sample = train[np.linspace(0, len(train) - 1, min(len(train), 2048)).astype(np.int64)]
     x = feed.input.collate(feed.values.take(sample))[0]
-    return task.network(feed.input, feed.output, plan.size, x).to(feed.device, memory_format=torch.channels_last)
+    return placed(task.network(feed.input, feed.output, plan.size, x), feed.device)
+
+
+def placed(network: Network, device: torch.device) -> Network:
+    """On the device, the filters of pictures with their channels last in memory."""
+    network.to(device)
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return network

@@ -50,14 +50,15 @@ def run_in_order(network: Network, output: Output, batches: Iterable[Batch]) -> 
 def join_values(parts: Sequence[Values]) -> Values:
     """Several pieces as one, in their order."""
     joined = [None if part is None else join([getattr(p.context, name) for p in parts]) for name, part in _tensors(parts[0].context)]
-    return Values(join([part.values for part in parts]), Context(*joined), join([part.targets for part in parts]))
+    context = Context(joined[0], joined[1], joined[2])
+    return Values(join([part.values for part in parts]), context, join([part.targets for part in parts]))
 
 
 def in_place(found: Values, order: Sequence[int]) -> Values:
     """Rows that belong to the examples `order`, put in the order of the examples."""
     back = torch.argsort(torch.tensor(list(order)))
-    context = Context(*(None if tensor is None else tensor[back] for _, tensor in _tensors(found.context)))
-    return Values(found.values[back], context, found.targets[back])
+    moved = [None if tensor is None else tensor[back] for _, tensor in _tensors(found.context)]
+    return Values(found.values[back], Context(moved[0], moved[1], moved[2]), found.targets[back])
 
 
 def join(tensors: Sequence[Tensor]) -> Tensor:

@@ -63,7 +63,7 @@ def new_run(runs: Path, name: str, settings: Settings, source: str, out: Path) -
             raise ResourceError(sentence(f"The folder {runs}", "be writable", error.strerror or str(error))) from error
         break
     run = Run(folder)
-    asked = {field: value for field, value in dataclasses.asdict(settings).items()}
+    asked = dataclasses.asdict(settings)
     write_json(run.path("request.json"), {"settings": asked, "source": source, "out": str(out)})
     return run
 
