@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test check soak bench clean fashion
+.PHONY: demo test check soak bench docs clean fashion
 
 demo: .venv/installed fashion
 	$(BIN)/lamina demo
@@ -25,6 +25,9 @@ soak: .venv/installed-for-tests
 
 bench: .venv/installed-for-tests
 	$(BIN)/python -m benchmarks
+
+docs: .venv/installed-for-tests
+	$(BIN)/python docs/commands.py
 
 clean:
 	rm -rf .venv lamina-demo .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import inspect
+import io
 import json
 import sys
 import time
@@ -270,8 +271,6 @@ def _write_table(path: Path, rows: Iterable[dict[str, Any]]) -> None:
     if suffix == ".jsonl":
         write_bytes(path, "".join(json.dumps(row) + "\n" for row in rows).encode())
         return
-    import io
-
     text = io.StringIO()
     writer = csv.writer(text, delimiter="\t" if suffix == ".tsv" else ",", lineterminator="\n")
     writer.writerow(["file", "label", "probability", "unknown", "error", "top"])
@@ -288,13 +287,16 @@ def _write_table(path: Path, rows: Iterable[dict[str, Any]]) -> None:
 def main(arguments: list[str] | None = None) -> None:
     """Entry point: run a command and leave with the documented exit code."""
     arguments = sys.argv[1:] if arguments is None else arguments
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # names of files need not be characters that the terminal can show
     sys.exit(_run(arguments))
 
 
 def _run(arguments: list[str]) -> int:
     command = typer.main.get_command(app)
     try:
-        code = command.main(args=arguments, prog_name="lamina", standalone_mode=False)
+        code = command.main(args=arguments or ["--help"], prog_name="lamina", standalone_mode=False)
         return code if isinstance(code, int) else 0
     except typer.Exit as leave:
         return leave.exit_code
@@ -331,6 +333,6 @@ def _usage_sentence(error: Any, command: Any, arguments: list[str]) -> str:
             if wrong
             else list(getattr(context.command, "commands", {}))
         )
-    near = did_you_mean(wrong or (arguments[0] if arguments else ""), choices)
+    near = did_you_mean(wrong or (arguments[0] if arguments else ""), choices) if wrong not in choices else ""
     where = f"lamina {context.command.name}" if context is not None and context.command.name not in (None, "lamina") else "lamina"
     return f"{told.split(' (Possible')[0].split(' Did you mean')[0].rstrip('.?')}. {near + ' ' if near else ''}See: {where} --help"

@@ -17,7 +17,7 @@ import torch
 from lamina.data.audit import Audit, audit, show_audit, stop_if_bad
 from lamina.data.batches import Feed
 from lamina.data.cache import decode
-from lamina.data.files import locked, write_json
+from lamina.data.files import check_writable, locked, write_json
 from lamina.data.read import read_examples
 from lamina.data.split import Split, divide, load_split, save_split
 from lamina.errors import DataError, Interrupted, UsageError, sentence
@@ -75,6 +75,7 @@ def train(
     source = os.fspath(data) if isinstance(data, (str, os.PathLike)) else ""
     name = re.sub(r"[^\w.-]+", "-", Path(source.removeprefix("sample:")).expanduser().resolve().stem if source else "model") or "model"
     out = Path(out) if out else Path(f"{name}.lamina")
+    check_writable(out)
     run = new_run(Path(runs), name, chosen, source, out)
     return _run(data, run, chosen, out, screen or Screen(quiet=True), begun)
 
@@ -108,8 +109,8 @@ def _run(data: Any, run: Run, settings: Settings, out: Path, screen: Screen, beg
             raise Interrupted(f"{told} Nothing is lost. To go on: lamina resume {run.folder}") from error
         card = {"model": str(out), **make_card(prepared, plan, score, facts, time.monotonic() - begun)}
         model = Model(prepared.task.name, prepared.feed.input, network.cpu().eval(), output, card)
-        model.save(out)
         model.save(run.path("model.lamina"))
+        model.save(out)
         write_json(run.path("result.json"), card)
     screen.say(f"Saved       {out}, run folder {run.folder}")
     return model

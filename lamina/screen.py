@@ -35,7 +35,7 @@ class Screen:
 
     def say(self, text: str = "", style: str = "") -> None:
         if not self.quiet:
-            self.console.print(text, style=style or None, markup=False)
+            self.console.print(text.encode("utf-8", "backslashreplace").decode(), style=style or None, markup=False)
 
     def title(self, text: str) -> None:
         self.say(text, "bold")

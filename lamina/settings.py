@@ -68,7 +68,9 @@ class Settings:
             _check(low <= getattr(self, name) <= high, name, f"be between {low} (from the data) and {high}", getattr(self, name))
         _check(self.side == 0 or self.side >= 8, "side", "be 0 (from the data) or at least 8 pixels", self.side)
         _check(self.max_bad is None or 0 <= self.max_bad <= 1, "max_bad", "be between 0 and 1", self.max_bad)
-        _check(self.max_pixels >= 64, "max_pixels", "be at least 64", self.max_pixels)
+        _check(
+            64 <= self.max_pixels <= 178_000_000, "max_pixels", "be between 64 and 178000000 (more the decoder refuses)", self.max_pixels
+        )
         for name, allowed in (("device", ("auto", "cpu", "cuda", "mps")), ("precision", ("auto", "fp32", "bf16"))):
             value = getattr(self, name)
             _check(value in allowed, name, "be one of " + ", ".join(allowed), value, did_you_mean(value, allowed))

@@ -17,6 +17,7 @@ from conftest import encoded, picture
 
 from lamina.data import cache as cache_module
 from lamina.data.cache import BLOCK, Decoded, decode
+from lamina.data.files import write_bytes
 from lamina.errors import ResourceError
 from lamina.inputs import ImageInput
 from lamina.screen import Screen
@@ -151,6 +152,16 @@ def test_place_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(ResourceError, match="must be writable"):
         run(tmp_path / "file", Counting(), 2)
+
+
+def test_file_whose_folder_is_a_file(tmp_path: Path) -> None:
+    """Writing below a file is told in one sentence, and so is writing over a folder; nothing is left beside."""
+    (tmp_path / "file").write_text("")
+    (tmp_path / "folder").mkdir()
+    for path in (tmp_path / "file/answers.csv", tmp_path / "folder"):
+        with pytest.raises(ResourceError, match=r"The file .* must be writable\. Got "):
+            write_bytes(path, b"content")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "folder"]
 
 
 def test_unused_data_are_forgotten(tmp_path: Path) -> None:

@@ -18,8 +18,7 @@ from lamina.data.audit import Audit
 from lamina.data.split import FOLDS, TEST_SHARE, VALIDATION_SHARE, Split, bucket, divide, load_split, save_split
 from lamina.errors import DataError
 
-settings.register_profile("split", max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True)
-settings.load_profile("split")
+QUICK = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True)
 
 
 def content(number: int, salt: str = "") -> str:
@@ -72,6 +71,7 @@ def large(count: int = 3000, labels: int = 3, salt: str = "large", **more: Any) 
     return made_audit([content(n, salt) for n in range(count)], [f"label {n % labels}" for n in range(count)], **more)
 
 
+@QUICK
 @given(audits())
 def test_each_example_has_one_place(report: Audit) -> None:
     """Every example stands in exactly one part, or in exactly one fold whose network is tested on it once."""
@@ -94,6 +94,7 @@ def test_each_example_has_one_place(report: Audit) -> None:
             assert held
 
 
+@QUICK
 @given(audits())
 def test_copies_never_straddle(report: Audit) -> None:
     """Equal contents stand on one side, given parts or not; training copies of given test examples are left out."""
@@ -105,6 +106,7 @@ def test_copies_never_straddle(report: Audit) -> None:
     assert all(len(found - {"left-out"}) == 1 for found in sides.values())
 
 
+@QUICK
 @given(audits(parts=True))
 def test_given_parts_are_kept(report: Audit) -> None:
     """Given test examples stay in the test part; nothing else is added to it where it is given."""
@@ -115,6 +117,7 @@ def test_given_parts_are_kept(report: Audit) -> None:
         assert was != "validation" or now in ("validation", "left-out")
 
 
+@QUICK
 @given(audits(parts=False))
 def test_groups_and_near_copies_never_straddle(report: Audit) -> None:
     """All of one group, and confirmed near copies, stand on one side."""
@@ -129,6 +132,7 @@ def test_groups_and_near_copies_never_straddle(report: Audit) -> None:
     assert split.near_test == []
 
 
+@QUICK
 @given(audits(), st.randoms(use_true_random=False))
 def test_order_does_not_matter(report: Audit, random: Any) -> None:
     """The same data in another order get the same parts."""
@@ -140,6 +144,7 @@ def test_order_does_not_matter(report: Audit, random: Any) -> None:
         assert [places(first)[index] for index in order] == places(second)
 
 
+@QUICK
 @given(audits(parts=False, most=160), st.integers(0, 10**6))
 def test_saved_split_moves_nothing(report: Audit, number: int) -> None:
     """With the saved split, old examples keep their place when others come, go, or change order, and no group is torn."""
@@ -166,6 +171,7 @@ def test_saved_split_moves_nothing(report: Audit, number: int) -> None:
     assert all(side[index] == side[count + 1] for index in members if report.examples.groups[index] == new_group)
 
 
+@QUICK
 @given(audits(parts=True))
 def test_saved_split_of_given_parts(report: Audit) -> None:
     """Dividing again with the own saved split (as `resume` does) gives the same parts, copies left out included."""
@@ -176,7 +182,7 @@ def test_saved_split_of_given_parts(report: Audit) -> None:
     assert divide(report, saved).parts == split.parts
 
 
-@settings(max_examples=9)
+@settings(QUICK, max_examples=9)
 @given(st.integers(0, 10**9), st.sampled_from([156, 900, 2400]))
 def test_new_example_moves_no_other(number: int, count: int) -> None:
     """Without a saved split too, where each class has 50 units or more."""
@@ -188,7 +194,7 @@ def test_new_example_moves_no_other(number: int, count: int) -> None:
     assert places(fewer) == places(before)[1:]
 
 
-@settings(max_examples=6)
+@settings(QUICK, max_examples=6)
 @given(st.integers(0, 10**6))
 def test_shares(salt: int) -> None:
     """Parts of large classes are near their shares; those of small classes are exact to one example; folds are even."""
@@ -208,6 +214,7 @@ def test_shares(salt: int) -> None:
     assert set(Counter(few.folds).values()) == {40}
 
 
+@QUICK
 @given(st.lists(st.text(max_size=20), min_size=1, max_size=50))
 def test_bucket(keys: list[str]) -> None:
     """A number in [0, 1) for any text, the same each time."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +25,24 @@ def write_bytes(path: Path, *pieces: bytes | memoryview) -> None:
             os.fsync(file.fileno())
         os.replace(beside, path)
     except OSError as error:
-        beside.unlink(missing_ok=True)
+        with suppress(OSError):
+            beside.unlink(missing_ok=True)
         raise ResourceError(
             sentence(f"The file {path}", "be writable", error.strerror or str(error), "Free some disk space or choose another place.")
         ) from error
+
+
+def check_writable(path: Path) -> None:
+    """Raise ResourceError now rather than after an hour of training when `path` cannot be written."""
+    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        beside.touch()
+        beside.unlink()
+        if path.is_dir():
+            raise IsADirectoryError(0, "a folder of that name is there")
+    except OSError as error:
+        raise ResourceError(sentence(f"The file {path}", "be writable", error.strerror or str(error), "Choose another place.")) from error
 
 
 def write_json(path: Path, value: Any, indent: int | None = 1) -> None:

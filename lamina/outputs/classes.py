@@ -59,7 +59,9 @@ class ClassesOutput(Output):
         return cross_entropy(head(hidden, context)[0], target, self.smoothing)
 
     def decode(self, values: Tensor, context: Context) -> list[Answer]:
-        """values [n, classes] are logits."""
+        """values [n, classes] are logits. Raises ModelFileError when they are not as many as the labels."""
+        if values.ndim != 2 or values.shape[1] != len(self.labels):
+            raise ModelFileError(sentence("The last layer", f"put out {len(self.labels)} values, one per label", list(values.shape[1:])))
         probabilities = torch.softmax(values.double() / self.temperature, dim=1)
         best, order = probabilities.topk(min(TOP, len(self.labels)), dim=1)
         known = (self._likeness(values, self.measure) >= self.threshold).tolist()
@@ -108,14 +110,16 @@ class ClassesOutput(Output):
 
     @classmethod
     def from_state(cls, state: dict[str, Any]) -> ClassesOutput:
+        """Raises ModelFileError when `state` is not one."""
         labels, measure, threshold = state.get("labels"), state.get("measure"), state.get("threshold")
         names = ("smoothing", "temperature", "outliers_rejected", "rejected")
-        numbers = {name: value for name in names if _finite(value := state.get(name))}
-        named = isinstance(labels, list) and len(labels) >= 2 and all(isinstance(label, str) for label in labels)
-        known = len(numbers) == len(names) and (threshold is None or _finite(threshold)) and measure in MEASURES
-        if not (named and known and sorted(set(labels)) == labels and numbers["temperature"] > 0):
+        numbers = {name: float(state[name]) for name in names if _finite(state.get(name))}
+        texts = [label for label in labels if isinstance(label, str)] if isinstance(labels, list) else []
+        whole = len(texts) >= 2 and sorted(set(texts)) == labels and len(numbers) == len(names) and 1e-3 <= numbers["temperature"] <= 1e3
+        if not (whole and (threshold is None or _finite(threshold)) and measure in MEASURES):
             raise ModelFileError(sentence("The classes output of the model", "have sorted, distinct labels and finite numbers", state))
-        return cls(tuple(labels), measure=measure, threshold=-math.inf if threshold is None else threshold, **numbers)
+        known = -math.inf if threshold is None else float(threshold)
+        return cls(tuple(texts), measure=str(measure), threshold=known, **numbers)
 
 
 def _finite(value: Any) -> bool:

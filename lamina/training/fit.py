@@ -224,11 +224,12 @@ class _Driver:
         left, seconds = total - self.done, self.work.deadline - now
         checking = self.check_seconds * (left // self.plan.check_every + 1)
         room = max(0.0, seconds - checking) * statistics.median(self.speeds)
-        late, early = left > room * LATE, left < room * EARLY and self.done < 0.9 * total
+        most = max(self.plan.most_steps, self.plan.steps)
+        late, early = left > room * LATE, left < room * EARLY and self.done < 0.9 * total and total < most
         if left > 1 and (late or early) and (now - self.revised_at >= SECONDS_BETWEEN_REVISIONS or seconds < 2 * SECONDS_BETWEEN_REVISIONS):
             self.revised_at = now
             why = "the machine is slower than forecast" if late else "the machine is faster than forecast"
-            self._revise("steps", self.done, self.done + max(1, int(room * 0.98)), why)
+            self._revise("steps", self.done, min(most, self.done + max(1, int(room * 0.98))), why)
 
     def _second_chance(self) -> None:
         """A loss that is not a number: back to the last good weights with a lower rate, once."""

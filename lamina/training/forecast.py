@@ -65,6 +65,7 @@ def make_plan(
             race = _race(task, plan, settings, feed, train)
         epochs = min(_affordable(race, plan, recipe, amounts, deadline), recipe.epochs * MOST_EPOCHS)
     plan.steps = max(1, round(epochs * per_epoch))
+    plan.most_steps = round(recipe.epochs * MOST_EPOCHS * per_epoch) if deadline is not None else plan.steps
     plan.check_every = max(1, -(-plan.steps // recipe.checks))
     plan.forecast = _forecast(race, plan, recipe, amounts, epochs)
     return plan

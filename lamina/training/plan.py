@@ -48,6 +48,8 @@ class Plan:
     warmup: float
     legs: list[str]
     """Networks to train one after another: final, or fold1 … fold5 and final."""
+    most_steps: int = 0
+    """A leg is never made longer than this; 0 = than `steps`."""
     shard: bool = False
     forecast: dict[str, Any] = field(default_factory=dict)
     self_test: dict[str, Any] = field(default_factory=dict)

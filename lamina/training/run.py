@@ -78,7 +78,8 @@ def open_run(folder: str | Path) -> Run:
                 f"The run {folder}",
                 "be a folder that `lamina train` made",
                 "nothing there" if not run.folder.exists() else "another folder",
-                did_you_mean(run.folder.name, siblings) or "Runs lie in runs/ where you trained.",
+                did_you_mean(run.folder.name, [name for name in siblings if name != run.folder.name])
+                or "Runs lie in runs/ where you trained.",
             )
         )
     return run

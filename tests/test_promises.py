@@ -1,0 +1,135 @@
+"""What documents and structure promise, compared with the code."""
+
+import ast
+import importlib.util
+import os
+import re
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import lamina
+
+ROOT = Path(__file__).parent.parent
+PACKAGE = ROOT / "lamina"
+README = (ROOT / "README.md").read_text()
+ORDER = ["errors", "settings", "screen", "task", "data", "losses", "metrics", "layers", "inputs", "outputs", "networks", "training", "model",
+         "tasks", "pipeline", "demo", "cli"]  # fmt: skip
+LATE = {("model", "tasks")}
+"""The one exception: a model looks up its task when it is asked to score."""
+
+
+def imports(path: Path) -> list[tuple[str, bool]]:
+    """(top module of lamina, whether only for type checking) that a file imports."""
+    tree = ast.parse(path.read_text())
+    typing_only = {id(node) for branch in ast.walk(tree) if isinstance(branch, ast.If) and "TYPE_CHECKING" in ast.unparse(branch.test)
+                   for node in ast.walk(branch)}  # fmt: skip
+    found = []
+    for node in ast.walk(tree):
+        names = [node.module] if isinstance(node, ast.ImportFrom) and node.module else []
+        names += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+        found += [(name.split(".")[1], id(node) in typing_only) for name in names if name.startswith("lamina.")]
+    return found
+
+
+def test_import_order():
+    """Each module imports only from its own folder and from those to its left."""
+    places = {name: place for place, name in enumerate(ORDER)}
+    wrong = []
+    for path in sorted(PACKAGE.rglob("*.py")):
+        own = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+        if own in ("__init__", "__main__"):
+            continue
+        for other, typing_only in imports(path):
+            if places[other] > places[own] and not typing_only and (own, other) not in LATE:
+                wrong.append(f"{path.relative_to(ROOT)} imports {other}")
+    assert not wrong
+
+
+def test_public_names_exist_and_are_all():
+    """Each name of __all__ is there, and help is said for another."""
+    for name in lamina.__all__:
+        assert getattr(lamina, name) is not None
+    with pytest.raises(AttributeError, match="train"):
+        _ = lamina.trian
+
+
+def test_import_and_help_do_not_load_torch():
+    code = "import sys, lamina, lamina.cli; assert not {'torch', 'numpy', 'scipy', 'sklearn', 'PIL'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_readme_is_short_and_its_tree_is_true():
+    """At most 150 lines; the tree names exactly what lies in the package."""
+    assert len(README.splitlines()) <= 150
+    tree = re.search(r"```\nlamina/\n(.*?)\ntests/", README, re.S)
+    assert tree
+    named = {line.split()[0].rstrip("/") for line in tree.group(1).splitlines()}
+    there = {path.name for path in PACKAGE.iterdir() if path.name not in ("__pycache__", "__init__.py", "__main__.py")}
+    assert named == there
+
+
+def test_commands_page_is_the_help():
+    spec = importlib.util.spec_from_file_location("commands", ROOT / "docs" / "commands.py")
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    assert module.PAGE.read_text() == module.page(), "run `make docs`"
+
+
+def test_files_named_in_the_documents_exist():
+    for page in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]:
+        for name in re.findall(r"`((?:tests|lamina|docs|benchmarks)/[\w/.-]+\.\w+)`", page.read_text()):
+            assert (ROOT / name).exists(), f"{page.name} names {name}"
+
+
+@pytest.mark.slow
+def test_readme_commands_run(tmp_path):
+    """Every `lamina` line of the README, and its Python block, on a small folder; nothing reaches for the network."""
+    rng = np.random.default_rng(0)
+    for label, tone in (("cat", 60), ("dog", 180)):
+        for folder in ("photos", "test"):
+            (tmp_path / folder / label).mkdir(parents=True)
+            for number in range(30):
+                picture = np.clip(rng.normal(tone, 30, (16, 16, 3)), 0, 255).astype(np.uint8)
+                Image.fromarray(picture).save(tmp_path / folder / label / f"{number}.jpg")
+    Image.fromarray(picture).save(tmp_path / "new.jpg")
+    (tmp_path / "offline").mkdir()
+    (tmp_path / "offline" / "sitecustomize.py").write_text(
+        "import socket\ndef refuse(*a, **k):\n    raise AssertionError('the network was reached for')\nsocket.socket.connect = refuse\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": f"{tmp_path / 'offline'}{os.pathsep}{ROOT}"}
+    blocks = re.findall(r"```sh\n(.*?)```", README, re.S)
+    lines = [line.split("#")[0].strip() for block in blocks for line in block.splitlines() if line.startswith("lamina ")]
+    assert len(lines) >= 7
+    for line in lines:
+        if line != "lamina demo":  # test_demo runs it
+            done = subprocess.run(
+                [sys.executable, "-m", *line.split()], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+            )
+            assert done.returncode == 0, f"{line}: {done.stderr}"
+    python = re.search(r"```python\n(.*?)```", README, re.S)
+    assert python
+    done = subprocess.run(
+        [sys.executable, "-c", python.group(1)], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0 and 'label="' in done.stdout.replace("'", '"'), done.stderr
+
+
+def test_no_part_fetches_unasked(monkeypatch, tmp_path):
+    """Listing and loading samples opens no connection."""
+
+    def refuse(*arguments: object) -> None:
+        raise AssertionError("the network was reached for")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    from lamina.cli import _run
+
+    assert _run(["samples", "--json"]) == 0
+    assert _run(["audit", "sample:digits", "--out", str(tmp_path / "audit.json")]) == 0
+    assert (tmp_path / "audit.json").exists()
