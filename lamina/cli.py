@@ -22,6 +22,7 @@ import typer
 from lamina.errors import Interrupted, LaminaError, UsageError, did_you_mean, sentence
 from lamina.screen import Screen, percent
 from lamina.settings import Settings, descriptions, field_types
+from lamina.task import Score
 
 BEGUN = time.monotonic()
 READING = ("path_column", "label_column", "group", "max_pixels", "samples_from", "cache", "threads")
@@ -137,10 +138,8 @@ def evaluate(model: ModelPath, data: Data, json_: Json = False, **settings: Any)
     if json_:
         _print_json({"score": dataclasses.asdict(score), "unreadable": unreadable})
     else:
-        screen.say(
-            f"{score.name} {percent(score.value)} % ({percent(score.low)}-{percent(score.high)}, 95 % interval; {score.n} examples)"
-            + (f"; {unreadable} unreadable files left out" if unreadable else "")
-        )
+        left_out = f"; {unreadable} unreadable files left out" if unreadable else ""
+        screen.say(f"{score}, {score.n} examples{left_out}")
 
 
 @app.command()
@@ -204,18 +203,12 @@ def show(model: ModelPath, json_: Json = False) -> None:
         arguments = ", ".join(f"{name} {value}" for name, value in layer["arguments"].items())
         print(f"    {layer['name']:18} {layer['kind']:14} {counts[layer['name']]:>10,}  {arguments}")
     if "score" in card:
-        score = card["score"]
-        print(
-            f"Score: {score['name']} {percent(score['value'])} % ({percent(score['low'])}-{percent(score['high'])}) on {score['n']} examples"
-            + (", cross-fitted" if card.get("cross_fitted") else "")
-        )
+        print(f"Score: {Score(**card['score'])} on {card['score']['n']} examples" + (", cross-fitted" if card["cross_fitted"] else ""))
         print(f"Classes: {', '.join(card['classes'])}")
-        print(
-            f"Data: {card['data']['path']} ({', '.join(f'{count} {part}' for part, count in card['examples'].items())}, {card['excluded']} excluded)"
-        )
-        print(
-            f"Trained in {card['seconds']:.0f} s with lamina {card['versions']['lamina']}, torch {card['versions']['torch']}; run {card['run']}"
-        )
+        parts = ", ".join(f"{count} {part}" for part, count in card["examples"].items())
+        print(f"Data: {card['data']['path']} ({parts}, {card['excluded']} excluded)")
+        versions = ", ".join(f"{name} {version}" for name, version in card["versions"].items())
+        print(f"Trained in {card['seconds']:.0f} s ({versions}); run {card['run']}")
 
 
 @app.command()

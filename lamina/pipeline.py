@@ -161,11 +161,12 @@ def planned(prepared: Prepared, deadline: float | None, screen: Screen) -> Plan:
         f"Network     {forecast['parameters']:,} parameters, width {plan.size}, {plan.precision}"
         + (f" (self-test: bf16 {plan.self_test['bf16_times_faster']} times as fast)" if "bf16_times_faster" in plan.self_test else "")
     )
+    seconds = "{} ({}-{})".format(*(duration(forecast[name]) for name in ("seconds", "seconds_low", "seconds_high")))
+    memory = f"{bytes_in_words(forecast['memory'])}-{bytes_in_words(forecast['memory_high'])}"
+    networks = f", {len(legs)} networks" if len(legs) > 1 else ""
     screen.say(
-        f"Forecast    {forecast['epochs']:g} epochs = {plan.steps} steps of {plan.batch}"
-        + (f", {len(legs)} networks" if len(legs) > 1 else "")
-        + f": {duration(forecast['seconds'])} ({duration(forecast['seconds_low'])}-{duration(forecast['seconds_high'])}), memory "
-        f"{bytes_in_words(forecast['memory'])}-{bytes_in_words(forecast['memory_high'])} of {bytes_in_words(total_memory(prepared.feed.device))}"
+        f"Forecast    {forecast['epochs']:g} epochs = {plan.steps} steps of {plan.batch}{networks}: {seconds}, "
+        f"memory {memory} of {bytes_in_words(total_memory(prepared.feed.device))}"
     )
     return plan
 
@@ -349,20 +350,16 @@ def _describe_split(split: Split) -> str:
 
 
 def _tell_score(score: Score, facts: dict[str, Any], split: Split, screen: Screen) -> None:
-    how = (
-        f"{score.n} examples, each tested once by a network that never saw it"
-        if split.folds is not None
-        else f"{score.n} test examples, opened once"
-    )
-    screen.title(f"Score       {score.name} {percent(score.value)} % ({percent(score.low)}-{percent(score.high)}, 95 % interval; {how})")
+    how = "examples, each tested once by a network that never saw it" if split.folds is not None else "test examples, opened once"
+    screen.title(f"Score       {score}, {score.n} {how}")
     if "without_near_duplicates" in facts:
         without = facts["without_near_duplicates"]
         screen.say(
-            f"            without test examples that have a near duplicate in training: {percent(without['value'])} % of {without['n']}"
+            f"            without test examples that are near duplicates of training: {percent(without['value'])} % of {without['n']}"
         )
     state = facts["output"]
     if "rejected" in state:
-        screen.say(
-            f'            "none of these": {percent(facts["unknown"])} % of the test examples, {percent(state["rejected"])} % of held-out ones, '
-            f"{percent(state['outliers_rejected'])} % of generated outliers"
-        )
+        shares = (facts["unknown"], state["rejected"], state["outliers_rejected"])
+        of = ("test examples", "held-out ones", "generated outliers")
+        told = ", ".join(f"{percent(share)} % of {what}" for share, what in zip(shares, of, strict=True))
+        screen.say(f'            answered "none of these": {told}')

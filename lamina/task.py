@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from lamina.screen import percent
+
 if TYPE_CHECKING:
     from lamina.inputs import Input
     from lamina.networks import Network
@@ -23,6 +25,9 @@ class Score:
     high: float
     n: int
     better: str = "higher"
+
+    def __str__(self) -> str:
+        return f"{self.name} {percent(self.value)} % ({percent(self.low)}-{percent(self.high)}, 95 % interval)"
 
 
 @dataclass(frozen=True)

@@ -58,7 +58,7 @@ class Feed:
     def training(
         self, indices: np.ndarray, seed: int, step: int, batch: int, rank: int = 0, ranks: int = 1
     ) -> tuple[np.ndarray, np.ndarray]:
-        """(examples, draws) of this process's share of step number `step`: shuffled anew each epoch, no example skipped or doubled in one."""
+        """(examples, draws) of this process's share of a step. Each epoch is shuffled anew and shows every example once."""
         places = np.arange(step * batch, (step + 1) * batch)
         epochs, within = places // len(indices), places % len(indices)
         chosen = np.empty(batch, np.int64)

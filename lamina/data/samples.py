@@ -1,4 +1,4 @@
-"""Samples: named data to start with. Embedded, installed on the machine, or in a folder that you name; fetched only when asked for by name."""
+"""Samples: named data to start with. Embedded, installed, or in a folder that you name; fetched only when asked for by name."""
 
 from __future__ import annotations
 

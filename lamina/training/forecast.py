@@ -28,7 +28,7 @@ RACE_STEPS = 24
 SAFETY = 0.96
 """Share of the time left that is planned for; the rest is for what the forecast does not know."""
 MOST_EPOCHS = 4
-"""Under --minutes, at most so many times the recipe's epochs: then the network is as good as it gets, and the rest of the time is given back."""
+"""Under --minutes, at most so many times the recipe's epochs; then more would bring nothing, and the rest of the time is given back."""
 EVALUATION = 0.45
 """Time of one answer, as a share of one example's training step."""
 COST = 1.6
