@@ -657,7 +657,7 @@ def test_source_never_unpickles():
         ("zip: bomb of 1 GB", "stored plainly"),
         ("model: signals of 2 GB", "signals"),
         ("model: golden count 10**9", "1 to 64"),
-        ("model: a label too many", "be a whole .lamina file"),
+        ("model: a label too many", "one per label"),
         ("weights: whole numbers for floats", "layers.head.weights.weight"),
         ("golden: one value otherwise", "golden"),
     ],

@@ -28,7 +28,7 @@ class Input(ABC):
 
     def __init_subclass__(cls, **keywords: Any) -> None:
         super().__init_subclass__(**keywords)
-        if cls.kind:
+        if "kind" in cls.__dict__:
             INPUT_KINDS[cls.kind] = cls
 
     @abstractmethod

@@ -44,7 +44,7 @@ class Layer(nn.Module):
 
     def __init_subclass__(cls, **keywords: Any) -> None:
         super().__init_subclass__(**keywords)
-        if cls.kind:
+        if "kind" in cls.__dict__:
             LAYER_KINDS[cls.kind] = cls
 
     def forward(self, x: Tensor, context: Context) -> tuple[Tensor, Context]:

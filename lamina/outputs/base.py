@@ -46,7 +46,7 @@ class Output(ABC):
 
     def __init_subclass__(cls, **keywords: Any) -> None:
         super().__init_subclass__(**keywords)
-        if cls.kind:
+        if "kind" in cls.__dict__:
             OUTPUT_KINDS[cls.kind] = cls
 
     @abstractmethod

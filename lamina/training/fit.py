@@ -187,7 +187,7 @@ class _Driver:
 
     def _look_before(self) -> None:
         """Score and loss of the untrained network, beside those of a clueless guess; on some training examples where none are held out."""
-        examples = list(self.work.validation) or self.work.train[:LOOKED_AT].tolist()
+        examples = list(self.work.validation) or self.work.train[:: max(1, len(self.work.train) // LOOKED_AT)].tolist()
         loss, score = self._evaluate(examples)
         clueless = self.output.clueless([self.feed.targets[index] for index in examples])
         self.tell(Before(self.work.leg, score, loss, clueless[0] if clueless else None, clueless[1] if clueless else None))
