@@ -129,7 +129,7 @@ def predict(
 @app.command()
 @with_settings(*READING)
 def evaluate(model: ModelPath, data: Data, json_: Json = False, **settings: Any) -> None:
-    """Score MODEL on labelled DATA (its test part, when parts are given), exactly as predict answers."""
+    """Score MODEL on labeled DATA (its test part, when parts are given), exactly as predict answers."""
     from lamina.settings import make_settings
 
     opened = _load(model, settings)
@@ -180,12 +180,12 @@ def samples(
     chosen = make_settings(settings)
     if fetch:
         fetch_sample(fetch, chosen)
-    rows = [{"name": "sample:" + s.name, "about": s.about, "licence": s.licence, "source": s.source, "where": available(s, chosen),
+    rows = [{"name": "sample:" + s.name, "about": s.about, "license": s.license, "source": s.source, "where": available(s, chosen),
              "files": [dataclasses.asdict(file) for file in s.files]} for s in SAMPLES.values()]  # fmt: skip
     if json_:
         _print_json(rows)
     for row in [] if json_ else rows:
-        print(f"{row['name']}: {row['about']}\n    {row['licence']}; {row['source']}\n    {row['where']}")
+        print(f"{row['name']}: {row['about']}\n    {row['license']}; {row['source']}\n    {row['where']}")
 
 
 @app.command()

@@ -117,7 +117,7 @@ class Model:
         return self._predict_all([f"({type(source).__name__})"], [source])[0]
 
     def evaluate(self, data: Any, **settings: Any) -> Score:
-        """The score on labelled data, exactly as predict answers; of the test part when parts are given. Raises DataError."""
+        """The score on labeled data, exactly as predict answers; of the test part when parts are given. Raises DataError."""
         return self.evaluate_data(data, make_settings(settings), Screen(quiet=True))[0]
 
     def evaluate_data(self, data: Any, settings: Settings, screen: Screen) -> tuple[Score, int]:

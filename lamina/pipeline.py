@@ -70,6 +70,15 @@ def train(
     Raises the errors of lamina.errors.
     """
     begun = time.monotonic() if begun is None else begun
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise UsageError(
+            sentence(
+                "`lamina train`",
+                "run as one process in this release",
+                os.environ["WORLD_SIZE"] + " processes",
+                "The loop itself takes several (tests/test_distributed.py); the whole command does not yet.",
+            )
+        )
     chosen = make_settings(settings)
     find_task(chosen.task)
     source = os.fspath(data) if isinstance(data, (str, os.PathLike)) else ""

@@ -61,7 +61,7 @@ def check_contract(input: Input, output: Output, build, raws, answers, tmp_path:
     for row, value in enumerate(read):
         alone = opened.values([value])[0]
         seen = tuple(slice(0, size) for size in alone.shape)
-        assert torch.allclose(alone, together[row][seen], atol=1e-5), "an answer does not depend on its neighbours"
+        assert torch.allclose(alone, together[row][seen], atol=1e-5), "an answer does not depend on its neighbors"
     return opened
 
 

@@ -185,7 +185,7 @@ def test_samples(say):
     """The list of samples, in JSON and in words, fetches nothing."""
     code, out, _ = say("samples", "--json")
     rows = json.loads(out)
-    assert code == 0 and rows[0]["name"] == "sample:digits" and all(row["licence"] and row["source"] for row in rows)
+    assert code == 0 and rows[0]["name"] == "sample:digits" and all(row["license"] and row["source"] for row in rows)
     assert "sample:digits" in say("samples")[1]
 
 

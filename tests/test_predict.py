@@ -15,7 +15,7 @@ LABELS = ("dark", "light", "striped")
 
 
 def made_pictures(count, seed):
-    """Grey pictures of three classes that cannot quite be told apart, and their labels."""
+    """Gray pictures of three classes that cannot quite be told apart, and their labels."""
     generator = np.random.default_rng(seed)
     pictures = []
     for index in range(count):
@@ -113,7 +113,7 @@ def test_many_pictures_in_every_form(model, new, folder):
 
 
 def test_alone_as_in_any_batch(model, new):
-    """Neighbours change neither the values nor the probabilities, across batches of 256 too."""
+    """Neighbors change neither the values nor the probabilities, across batches of 256 too."""
     torch.set_num_threads(1)
     read = [model.input.read(picture) for picture in new[0]]
     together, answers = model.values(read), model.predict(list(new[0]))

@@ -32,9 +32,9 @@ class Identity(StatelessOutput):
 def test_identity_with_margin(tmp_path):
     """Embeddings of one person lie nearer to each other than to another's; the loss at the end has the whole margin."""
     rng = np.random.default_rng(2)
-    centres = rng.normal(size=(6, 8))
+    centers = rng.normal(size=(6, 8))
     who = rng.integers(0, 6, 96)
-    raws = list((centres[who] + rng.normal(0, 0.3, (96, 8))).astype(np.float32))
+    raws = list((centers[who] + rng.normal(0, 0.3, (96, 8))).astype(np.float32))
 
     def build(x):
         return Network([("input", Vectors().layer(x)), ("hidden", Linear(8, 32)), ("embedding", Normalize()), ("head", Cosine(32, 6))])

@@ -37,7 +37,7 @@ def fill(root: Path, *names: str) -> Path:
     return root
 
 
-def labelled(examples: Examples) -> dict[str, tuple[str, str]]:
+def labeled(examples: Examples) -> dict[str, tuple[str, str]]:
     return {name: (label, part) for name, label, part in zip(examples.names, examples.answers, examples.parts, strict=True)}
 
 
@@ -74,7 +74,7 @@ def test_class_folders(tmp_path: Path) -> None:
     """The top folder is the label, however deep the file; names are relative paths, sorted."""
     fill(tmp_path, "dog/1.png", "cat/2.png", "cat/deep/er/1.JPG", "cat/1.png")
     examples = read(tmp_path)
-    assert labelled(examples) == {
+    assert labeled(examples) == {
         "cat/1.png": ("cat", ""),
         "cat/2.png": ("cat", ""),
         "cat/deep/er/1.JPG": ("cat", ""),
@@ -89,7 +89,7 @@ def test_train_and_test_folders(tmp_path: Path) -> None:
     """train/ and test/ give the parts."""
     fill(tmp_path, "train/cat/1.png", "train/dog/1.png", "Test/cat/2.png", "test-notes.txt")
     examples = read(tmp_path)
-    assert labelled(examples) == {
+    assert labeled(examples) == {
         "train/cat/1.png": ("cat", "train"),
         "train/dog/1.png": ("dog", "train"),
         "Test/cat/2.png": ("cat", "test"),
@@ -110,13 +110,13 @@ def test_validation_folder_becomes_the_test_part(tmp_path: Path) -> None:
 def test_classes_named_like_parts(tmp_path: Path) -> None:
     """Class folders of which one happens to be called test are class folders."""
     fill(tmp_path, "test/1.png", "real/1.png")
-    assert labelled(read(tmp_path)) == {"test/1.png": ("test", ""), "real/1.png": ("real", "")}
+    assert labeled(read(tmp_path)) == {"test/1.png": ("test", ""), "real/1.png": ("real", "")}
 
 
 def test_lone_wrapping_folder(tmp_path: Path) -> None:
     """A folder that only wraps the class folders is stepped into; so is a lone test/, whose name is no label."""
     fill(tmp_path, "photos/cat/1.png", "photos/dog/1.png")
-    assert labelled(read(tmp_path)) == {"cat/1.png": ("cat", ""), "dog/1.png": ("dog", "")}
+    assert labeled(read(tmp_path)) == {"cat/1.png": ("cat", ""), "dog/1.png": ("dog", "")}
     fill(tmp_path / "other", "test/cat/1.png", "test/dog/1.png")
     assert set(read(tmp_path / "other").answers) == {"cat", "dog"}
     fill(tmp_path / "third", "train/cat/1.png", "train/dog/1.png")
@@ -159,7 +159,7 @@ def test_sample_that_does_not_exist() -> None:
 def test_zip_with_wrapping_folder(tmp_path: Path) -> None:
     """A zip reads like the folder that it holds, and its pictures are audited."""
     examples = read(zipped(tmp_path / "photos.zip", "photos/cat/1.png", "photos/dog/1.png", "__MACOSX/photos/cat/._1.png"))
-    assert labelled(examples) == {"cat/1.png": ("cat", ""), "dog/1.png": ("dog", "")}
+    assert labeled(examples) == {"cat/1.png": ("cat", ""), "dog/1.png": ("dog", "")}
     assert kinds(examples) == {"__MACOSX/photos/cat/._1.png": "hidden"}
     assert len(lamina.audit(tmp_path / "photos.zip").examples) == 2
 
@@ -238,7 +238,7 @@ def test_tables(suffix: str, tmp_path: Path) -> None:
     ]
     rows += [{"file": "gone.png", "class": "cat", "split": None}, {"file": "a.png", "class": None, "split": None}]
     examples = read(write_table(tmp_path / f"table{suffix}", rows))
-    assert labelled(examples) == {
+    assert labeled(examples) == {
         "a.png": ("cat", "train"),
         "b.png": ("dog", "train"),
         "sub/c.png": ("cat", "validation"),
@@ -254,7 +254,7 @@ def test_table_of_a_spreadsheet(tmp_path: Path) -> None:
     fill(tmp_path, "ä;1.png", "b\u20282.png", "c\x853.png")
     lines = ["Image;Label", '"ä;1.png";cat', "", "b\u20282.png; dog ", 'c\x853.png;"big\ndog"', ""]
     (tmp_path / "table.csv").write_bytes("\r\n".join(lines).encode("utf-8-sig"))
-    assert labelled(read(tmp_path / "table.csv")) == {
+    assert labeled(read(tmp_path / "table.csv")) == {
         "ä;1.png": ("cat", ""),
         "b\u20282.png": ("dog", ""),
         "c\x853.png": ("big\ndog", ""),
@@ -262,7 +262,7 @@ def test_table_of_a_spreadsheet(tmp_path: Path) -> None:
     (tmp_path / "table.jsonl").write_text(
         "\n".join(json.dumps(row, ensure_ascii=False) for row in ({"path": "b\u20282.png", "y": 0}, {"path": "ä;1.png", "y": 1})), "utf-8"
     )
-    assert labelled(read(tmp_path / "table.jsonl")) == {"b\u20282.png": ("0", ""), "ä;1.png": ("1", "")}
+    assert labeled(read(tmp_path / "table.jsonl")) == {"b\u20282.png": ("0", ""), "ä;1.png": ("1", "")}
 
 
 def test_table_in_a_folder_or_zip(tmp_path: Path) -> None:
@@ -271,17 +271,17 @@ def test_table_in_a_folder_or_zip(tmp_path: Path) -> None:
     root = fill(tmp_path / "data", "pictures/1.png", "pictures/2.png", "pictures/.hidden.png")
     put(root, "labels.csv", table)
     pictures = {"pictures/1.png": ("cat", ""), "./pictures/2.png": ("dog", "")}
-    assert labelled(read(root)) == pictures
+    assert labeled(read(root)) == pictures
     assert kinds(read(root)) == {"../outside.png": "missing", "pictures/.hidden.png": "hidden"}
     fill(tmp_path, "outside.png")
     path = zipped(tmp_path / "a.zip", "pictures/1.png", "pictures/2.png", labels__csv=table)
-    assert labelled(read(path)) == pictures
+    assert labeled(read(path)) == pictures
     assert kinds(read(path)) == {"../outside.png": "missing"}
     flat = b"path,label\n1.png,cat\n2.png,dog\n"
     with zipfile.ZipFile(tmp_path / "b.zip", "w") as archive:
         for name, content in (("data/labels.csv", flat), ("data/1.png", PNG), ("data/2.png", PNG)):
             archive.writestr(name, content)
-    assert labelled(read(tmp_path / "b.zip")) == {"1.png": ("cat", ""), "2.png": ("dog", "")}
+    assert labeled(read(tmp_path / "b.zip")) == {"1.png": ("cat", ""), "2.png": ("dog", "")}
     assert len(lamina.audit(tmp_path / "b.zip").examples) == 2
 
 
@@ -296,7 +296,7 @@ def test_named_columns(tmp_path: Path) -> None:
     """--path-column and --label-column win over the usual names; a wrong one has its near miss."""
     fill(tmp_path, "1.png", "2.png")
     table = put(tmp_path, "t.csv", b"path,label,where,species\nx,y,1.png,cat\nx,y,2.png,dog\n")
-    assert labelled(read(table, path_column="where", label_column="species")) == {"1.png": ("cat", ""), "2.png": ("dog", "")}
+    assert labeled(read(table, path_column="where", label_column="species")) == {"1.png": ("cat", ""), "2.png": ("dog", "")}
     told(UsageError, "--label-column", 'Did you mean "species"?', source=table, label_column="specis")
     told(UsageError, "--path-column", "path, label, where, species", source=table, path_column="file")
 
@@ -341,7 +341,7 @@ def test_arrays_and_dictionaries() -> None:
         assert examples.names == ["row 0", "row 1", "row 2", "row 3"]
         assert len(lamina.audit(source).examples) == 4
     examples = read((pictures, ["cat", None, float("nan"), "dog"]))
-    assert labelled(examples) == {"row 0": ("cat", ""), "row 3": ("dog", "")}
+    assert labeled(examples) == {"row 0": ("cat", ""), "row 3": ("dog", "")}
     assert kinds(examples) == {"row 1": "no-label", "row 2": "no-label"}
 
 
@@ -372,7 +372,7 @@ def test_data_frame(class_folders: Callable[..., Path]) -> None:
     told(DataError, 'Did you mean "train"?', source=frame)
     told(DataError, "have a label column", source=frame.drop(columns="label"))
     pictures = pandas.DataFrame({"image": [picture(seed) for seed in range(4)], "target": [1, 2, 1, 2]})
-    assert labelled(read(pictures)) == {f"row {row}": (str(1 + row % 2), "") for row in range(4)}
+    assert labeled(read(pictures)) == {f"row {row}": (str(1 + row % 2), "") for row in range(4)}
 
 
 def test_memory_errors() -> None:

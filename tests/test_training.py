@@ -102,7 +102,7 @@ def test_golden_loss_curve(feed):
     assert losses == pytest.approx([float(line) for line in GOLDEN_LOSSES.read_text().split()], abs=1e-3)
 
 
-def test_an_answer_does_not_depend_on_its_neighbours(feed):
+def test_an_answer_does_not_depend_on_its_neighbors(feed):
     """Values alone and in batches of any size differ by less than 1e-5."""
     from lamina.model import Model
 

@@ -314,7 +314,7 @@ VARIETY: dict[str, tuple[Any, np.ndarray, float]] = {
     "tiff lzw": (encoded(COLOUR, ".tif", compression="tiff_lzw"), COLOUR, 0),
     "jpeg": (encoded(COLOUR, ".jpg", quality=98, subsampling=0), COLOUR, 3),
     "progressive jpeg": (encoded(COLOUR, ".jpg", quality=98, subsampling=0, progressive=True), COLOUR, 3),
-    "grey jpeg": (encoded(GREY, ".jpg", quality=98), GREY, 3),
+    "gray jpeg": (encoded(GREY, ".jpg", quality=98), GREY, 3),
     "jpeg 2000": (encoded(COLOUR, ".jp2"), COLOUR, 0),
     "webp": (encoded(COLOUR, ".webp", lossless=True), COLOUR, 0),
     "avif": (encoded(COLOUR, ".avif", quality=98, subsampling="4:4:4"), COLOUR, 4),
@@ -342,14 +342,14 @@ VARIETY: dict[str, tuple[Any, np.ndarray, float]] = {
     "array channels first": (COLOUR.transpose(2, 0, 1), COLOUR, 0),
     "array of floats": (COLOUR / 255.0, COLOUR, 0),
     "array of bits": (BITS, BITS * 255, 0),
-    "array grey": (GREY[..., None], GREY, 0),
+    "array gray": (GREY[..., None], GREY, 0),
     "pillow": (Image.fromarray(COLOUR), COLOUR, 0),
 }
 
 
 @pytest.mark.parametrize("name", VARIETY)
 def test_good_variety_is_decoded_rightly(name: str) -> None:
-    """Every common depth, colour space and container gives the pixels that were put in, and passes the audit."""
+    """Every common depth, color space and container gives the pixels that were put in, and passes the audit."""
     content, expected, near = VARIETY[name]
     assert ImageInput().inspect(content).problem == ""
     values = read(content, 3 if np.ndim(expected) == 3 else 1).astype(float)
@@ -398,9 +398,9 @@ def test_heic_with_the_extra(class_folders: Callable[..., Path]) -> None:
 
 
 def test_same_pixels_have_the_same_content() -> None:
-    """The content hash is of the pixels: the container, grey stored as colour and an opaque alpha change nothing."""
-    grey = [encoded(GREY), encoded(GREY, ".bmp"), encoded(np.dstack([GREY] * 3)), encoded(np.dstack([GREY] * 3 + [GREY * 0 + 255])), GREY]
-    assert len({ImageInput().inspect(content).content for content in grey}) == 1
+    """The content hash is of the pixels: the container, gray stored as color and an opaque alpha change nothing."""
+    gray = [encoded(GREY), encoded(GREY, ".bmp"), encoded(np.dstack([GREY] * 3)), encoded(np.dstack([GREY] * 3 + [GREY * 0 + 255])), GREY]
+    assert len({ImageInput().inspect(content).content for content in gray}) == 1
     assert ImageInput().inspect(encoded(OTHER)).content != ImageInput().inspect(encoded(COLOUR)).content
 
 

@@ -247,7 +247,7 @@ def _about_duplicates(examples: Examples, duplicates: Duplicates) -> list[Findin
             first = examples.names[group[0]]
             findings.append(Finding(examples.names[index], "duplicate", f"same content as {first}"))
             if examples.answers[index] != examples.answers[group[0]]:
-                detail = f"same content as {first}, but labelled {examples.answers[index]}, not {examples.answers[group[0]]}"
+                detail = f"same content as {first}, but labeled {examples.answers[index]}, not {examples.answers[group[0]]}"
                 findings.append(Finding(examples.names[index], "contradiction", detail))
     how = "kept on one side of the split" if duplicates.copies else "too many to be copies: reported, not grouped"
     findings.extend(

@@ -29,7 +29,7 @@ class SampleFile:
 class Sample:
     name: str
     about: str
-    licence: str
+    license: str
     source: str
     files: tuple[SampleFile, ...] = ()
     installed: str = ""
@@ -41,9 +41,9 @@ FASHION_LABELS = ("t-shirt", "trouser", "pullover", "dress", "coat", "sandal", "
 SAMPLES = {
     sample.name: sample
     for sample in (
-        Sample("digits", "1,797 handwritten digits, 8 x 8 grey, 10 classes", "CC BY 4.0 (UCI)",
+        Sample("digits", "1,797 handwritten digits, 8 x 8 gray, 10 classes", "CC BY 4.0 (UCI)",
                "E. Alpaydin and C. Kaynak 1998, inside scikit-learn"),
-        Sample("fashion-mnist", "70,000 pictures of clothes, 28 x 28 grey, 10 classes, test part given", "MIT",
+        Sample("fashion-mnist", "70,000 pictures of clothes, 28 x 28 gray, 10 classes, test part given", "MIT",
                "Xiao, Rasul & Vollgraf 2017, https://github.com/zalandoresearch/fashion-mnist",
                tuple(SampleFile(name, FASHION + name, digest) for name, digest in (
                    ("train-images-idx3-ubyte.gz", "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888"),

@@ -1,4 +1,4 @@
-"""Pictures in: every common format, rightly turned, coloured and sized, as uint8 [side, side, channels]."""
+"""Pictures in: every common format, rightly turned, colored and sized, as uint8 [side, side, channels]."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ LARGEST_FILE = 1_000_000_000
 HEIC_EXTRA = "pip install 'lamina[heic]'"
 COPY_SIDE = 48
 COPY_DIFFERENCE = 5.0
-"""Two pictures are copies when they differ by less than this mean grey value out of 255 …"""
+"""Two pictures are copies when they differ by less than this mean gray value out of 255 …"""
 COPY_LARGEST = 40.0
 """… and nowhere (on 8 x 8 block means) by more than this."""
 _HEIF: list[bool] = []
@@ -82,7 +82,7 @@ def heif_available() -> bool:
 
 @dataclass(frozen=True)
 class ImageInput(Input):
-    """Pictures as uint8 [side, side, channels]. Fitted: side and channels (1 grey, 3 colour) from the training pictures."""
+    """Pictures as uint8 [side, side, channels]. Fitted: side and channels (1 gray, 3 color) from the training pictures."""
 
     kind: ClassVar[str] = "image"
     plural: ClassVar[str] = "pictures"
@@ -102,7 +102,7 @@ class ImageInput(Input):
         if not shapes:
             raise DataError(sentence("The training part", "hold at least one usable picture", 0))
         side = self.side or _side_for([min(rows, columns) for rows, columns, _ in shapes])
-        channels = 3 if any(colours == 3 for *_, colours in shapes) else 1
+        channels = 3 if any(colors == 3 for *_, colors in shapes) else 1
         return replace(self, side=side, channels=channels, shift=2 / 28 if side >= 16 else 1 / 8)
 
     def state(self) -> dict[str, Any]:
@@ -239,7 +239,7 @@ class ImageInput(Input):
         return made
 
     def outliers(self, count: int, seed: int) -> list[np.ndarray]:
-        """In turn: pixel noise, coarse noise, one plain grey, stripes, a checkerboard."""
+        """In turn: pixel noise, coarse noise, one plain gray, stripes, a checkerboard."""
         generator = np.random.Generator(np.random.Philox(key=seed + 1))
         shape = (self.side, self.side, self.channels)
         rows, columns = np.mgrid[0 : self.side, 0 : self.side]
@@ -359,7 +359,7 @@ def _as_array(picture: Image.Image) -> np.ndarray:
 
 
 def _difference_hash(picture: Image.Image) -> int:
-    """64 bits: is a pixel brighter than its right neighbour, on an 8 x 9 thumbnail (Krawetz 2013, 'dHash')."""
+    """64 bits: is a pixel brighter than its right neighbor, on an 8 x 9 thumbnail (Krawetz 2013, 'dHash')."""
     small = np.asarray(picture.convert("L").resize((9, 8), Image.Resampling.BILINEAR), np.int16)
     return int.from_bytes(np.packbits(small[:, 1:] > small[:, :-1]).tobytes(), "big")
 
