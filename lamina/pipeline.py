@@ -91,7 +91,6 @@ def train(
 
 def resume(run: str | os.PathLike, *, data: Any = None, screen: Screen | None = None) -> Model:
     """Go on with a run that was interrupted or killed, to the same bits. `data` only when they were values in memory, or moved."""
-    begun = time.monotonic()
     screen = screen or Screen(quiet=True)
     opened = open_run(os.fspath(run))
     asked = opened.request()
@@ -100,15 +99,18 @@ def resume(run: str | os.PathLike, *, data: Any = None, screen: Screen | None = 
         return load(opened.path("model.lamina"))
     source = data if data is not None else asked["source"]
     if not isinstance(source, (str, os.PathLike)) or source:
-        return _run(source, opened, opened.settings(), Path(asked["out"]), screen, begun)
+        # the plan stands: the clock, which would bend it, is left alone
+        return _run(source, opened, opened.settings(), Path(asked["out"]), screen, None)
     raise UsageError(
         sentence("The data of this run", "be given again", "values in memory are not stored", "Call lamina.resume(run, data=...).")
     )
 
 
-def _run(data: Any, run: Run, settings: Settings, out: Path, screen: Screen, begun: float) -> Model:
-    deadline = None if settings.minutes is None else begun + 60 * settings.minutes - TAIL_SECONDS
-    with locked(run.path("run")):
+def _run(data: Any, run: Run, settings: Settings, out: Path, screen: Screen, begun: float | None) -> Model:
+    start = time.monotonic() if begun is None else begun
+    unplanned = begun is not None or not run.path("plan.json").exists()
+    deadline = start + 60 * settings.minutes - TAIL_SECONDS if settings.minutes is not None and unplanned else None
+    with locked(run.path("run"), wait=False):
         try:
             prepared = prepare(data, run, settings, screen)
             plan = planned(prepared, deadline, screen)
@@ -116,7 +118,7 @@ def _run(data: Any, run: Run, settings: Settings, out: Path, screen: Screen, beg
         except (Interrupted, KeyboardInterrupt) as error:
             told = str(error) or "Stopped."
             raise Interrupted(f"{told} Nothing is lost. To go on: lamina resume {run.folder}") from error
-        card = {"model": str(out), **make_card(prepared, plan, score, facts, time.monotonic() - begun)}
+        card = {"model": str(out), **make_card(prepared, plan, score, facts, time.monotonic() - start)}
         model = Model(prepared.task.name, prepared.feed.input, network.cpu().eval(), output, card)
         model.save(run.path("model.lamina"))
         model.save(out)

@@ -57,14 +57,18 @@ def cache_folder(settings: Settings) -> Path:
 
 
 @contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """One process at a time; the lock goes with the process, however it ends."""
-    from filelock import FileLock
+def locked(path: Path, wait: bool = True) -> Iterator[None]:
+    """One process at a time; the lock goes with the process, however it ends. Raises ResourceError when `wait` is off and it is taken."""
+    from filelock import FileLock, Timeout
 
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         lock = FileLock(str(path) + ".lock")
-        lock.acquire()
+        lock.acquire(timeout=-1 if wait else 0)
+    except Timeout as error:
+        raise ResourceError(
+            sentence(f"The folder {path.parent}", "be free", "another process at work in it", "Wait for it to end.")
+        ) from error
     except OSError as error:
         raise ResourceError(
             sentence(f"The folder {path.parent}", "be writable", error.strerror or str(error), "Name another one with --cache.")

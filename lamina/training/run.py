@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,7 +65,8 @@ def new_run(runs: Path, name: str, settings: Settings, source: str, out: Path) -
         break
     run = Run(folder)
     asked = dataclasses.asdict(settings)
-    write_json(run.path("request.json"), {"settings": asked, "source": source, "out": str(out)})
+    source = os.path.abspath(source) if source and os.path.exists(source) else source  # resumable from anywhere
+    write_json(run.path("request.json"), {"settings": asked, "source": source, "out": os.path.abspath(out)})
     return run
 
 

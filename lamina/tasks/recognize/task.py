@@ -25,7 +25,7 @@ def _recipe(examples: int) -> Recipe:
     """More examples: larger batches, fewer epochs. Tuned on validation parts only (docs/log.md)."""
     batch = 32 if examples < 500 else 64 if examples < 4_000 else 128 if examples < 20_000 else 256
     epochs = 60 if examples < 500 else 30 if examples < 4_000 else 16 if examples < 20_000 else 10
-    rate = 0.1 * (batch / 64) ** 0.5
+    rate = 0.1 * (batch / 64) ** 0.8
     return Recipe(epochs, least_epochs=min(epochs, 8), batch=batch, size=16, learning_rate=rate, weight_decay=1e-3)
 
 
