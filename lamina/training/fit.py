@@ -37,6 +37,7 @@ SPEEDS_KEPT = 40
 SECOND_CHANCE = 0.3
 """After a loss that is not a number the rate is multiplied by this, once."""
 LOOKED_AT = 512
+WORTH_ADDING = 0.02
 LATE, EARLY = 1.03, 0.85
 """The number of steps is revised when the forecast leaves this share of the time that is left."""
 
@@ -225,7 +226,8 @@ class _Driver:
         checking = self.check_seconds * (left // self.plan.check_every + 1)
         room = max(0.0, seconds - checking) * statistics.median(self.speeds)
         most = max(self.plan.most_steps, self.plan.steps)
-        late, early = left > room * LATE, left < room * EARLY and self.done < 0.9 * total and total < most
+        late = left > room * LATE
+        early = left < room * EARLY and room - left > WORTH_ADDING * self.plan.steps and total < most
         if left > 1 and (late or early) and (now - self.revised_at >= SECONDS_BETWEEN_REVISIONS or seconds < 2 * SECONDS_BETWEEN_REVISIONS):
             self.revised_at = now
             why = "the machine is slower than forecast" if late else "the machine is faster than forecast"
