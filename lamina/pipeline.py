@@ -40,7 +40,7 @@ from lamina.training.plan import Plan, load_plan
 from lamina.training.run import Run, new_run, open_run
 
 OUTLIERS = 200
-TAIL_SECONDS = 1.5
+TAIL_SECONDS = 3.0
 """Kept back from --minutes for calibrating and saving."""
 
 
@@ -185,10 +185,9 @@ def planned(prepared: Prepared, deadline: float | None, screen: Screen) -> Plan:
 def learn(prepared: Prepared, plan: Plan, deadline: float | None, screen: Screen) -> tuple[Network, Output, Score, dict[str, Any]]:
     """Train every leg, calibrate on held-out values, open the test part once."""
     split, feed, answers = prepared.split, prepared.feed, prepared.report.examples.answers
-    reserve = 0.45 * plan.forecast["step_seconds"] / plan.batch * len(split.indices("test"))
     if split.folds is None:
         train_part, validation, test = (split.indices(part) for part in ("train", "validation", "test"))
-        network = _leg("final", train_part, validation, prepared, plan, leg_deadline(deadline, 1, reserve), screen)
+        network = _leg("final", train_part, validation, prepared, plan, leg_deadline(deadline, 1), screen)
         held_out = run_in_order(network, feed.output, feed.in_order(validation, BATCH)) if validation else None
         output = _calibrate(network, feed, held_out)
         decoded = [
@@ -202,12 +201,12 @@ def learn(prepared: Prepared, plan: Plan, deadline: float | None, screen: Screen
         parts, shares = [], []
         for number in range(folds):
             learned, tested = split.fold(number)
-            leg_ends = leg_deadline(deadline, folds + 1 - number, 0.0)
+            leg_ends = leg_deadline(deadline, folds + 1 - number)
             parts.append(_fold_values(f"fold{number + 1}", learned, tested, prepared, plan, leg_ends, screen))
             shares.append(len(tested) / len(learned))
         order = [index for number in range(folds) for index in split.fold(number)[1]]
         held_out = in_place(join_values(parts), order)
-        network = _leg("final", test, [], prepared, plan, leg_deadline(deadline, 1, 0.0), screen)
+        network = _leg("final", test, [], prepared, plan, leg_deadline(deadline, 1), screen)
         output = _calibrate(network, feed, held_out)
         decoded = output.decode(held_out.values, held_out.context)
         score = _cross_fitted_score(prepared, decoded, shares)
@@ -249,7 +248,9 @@ def _leg(
             elif isinstance(event, Revised):
                 screen.warn(f"Plan revised at step {event.step}: {event.kind} {event.value:g} ({event.why})")
 
-        fit(network, feed.output, feed, Work(leg, train_part, validation, deadline, run.path("checkpoint.safetensors")), plan, tell)
+        answers_after = len(prepared.split.indices("test")) or len(prepared.split.parts) // len(plan.legs)
+        work = Work(leg, train_part, validation, deadline, answers_after, run.path("checkpoint.safetensors"))
+        fit(network, feed.output, feed, work, plan, tell)
     return network
 
 

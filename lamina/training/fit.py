@@ -37,6 +37,9 @@ SPEEDS_KEPT = 40
 SECOND_CHANCE = 0.3
 """After a loss that is not a number the rate is multiplied by this, once."""
 LOOKED_AT = 512
+EVALUATION = 0.45
+"""Time of one answer, as a share of one example's training step, until a check has measured it."""
+CAUTION = 1.5
 WORTH_ADDING = 0.02
 LATE, EARLY = 1.03, 0.85
 """The number of steps is revised when the forecast leaves this share of the time that is left."""
@@ -60,7 +63,9 @@ class Work:
     train: np.ndarray
     validation: Sequence[int] = ()
     deadline: float | None = None
-    """On time.monotonic()."""
+    """On time.monotonic(): when the leg must be over, with the answers that come after it."""
+    answers_after: int = 0
+    """Examples to be answered after training and before the deadline, such as the test part."""
     checkpoint: Path | None = None
 
 
@@ -223,8 +228,11 @@ class _Driver:
             return
         total = self.plan.total(self.work.leg)
         left, seconds = total - self.done, self.work.deadline - now
-        checking = self.check_seconds * (left // self.plan.check_every + 1)
-        room = max(0.0, seconds - checking) * statistics.median(self.speeds)
+        speed = statistics.median(self.speeds)
+        checked = len(self.work.validation) if self.check_seconds else 0
+        one_answer = self.check_seconds / checked if checked else EVALUATION / (speed * self.plan.batch)
+        answers = len(self.work.validation) * (left // self.plan.check_every + 1) + self.work.answers_after
+        room = max(0.0, seconds - CAUTION * one_answer * answers) * speed
         most = max(self.plan.most_steps, self.plan.steps)
         late = left > room * LATE
         early = left < room * EARLY and room - left > WORTH_ADDING * self.plan.steps and total < most

@@ -18,6 +18,7 @@ from lamina.settings import Settings, cores
 from lamina.task import Recipe, Task
 from lamina.training.device import choose_precision, peak_memory
 from lamina.training.distributed import World
+from lamina.training.fit import EVALUATION
 from lamina.training.loop import training_loop
 from lamina.training.objective import Objective
 from lamina.training.optimizer import make_optimizer
@@ -29,8 +30,6 @@ SAFETY = 0.96
 """Share of the time left that is planned for; the rest is for what the forecast does not know."""
 MOST_EPOCHS = 4
 """Under --minutes, at most so many times the recipe's epochs; then more would bring nothing, and the rest of the time is given back."""
-EVALUATION = 0.45
-"""Time of one answer, as a share of one example's training step."""
 COST = 1.6
 """A network twice as wide costs 2 ** COST times as much per step; only a first guess, then measured."""
 
@@ -169,12 +168,12 @@ def _forecast(race: Race, plan: Plan, recipe: Recipe, amounts: Amounts, epochs: 
     }
 
 
-def leg_deadline(deadline: float | None, legs_left: int, reserve: float) -> float | None:
+def leg_deadline(deadline: float | None, legs_left: int) -> float | None:
     """When the next of `legs_left` legs must be over."""
     if deadline is None:
         return None
     now = time.monotonic()
-    return now + max(0.0, deadline - now - reserve) / legs_left
+    return now + max(0.0, deadline - now) / legs_left
 
 
 def initial_network(task: Task, plan: Plan, feed: Feed, train: np.ndarray) -> Network:
