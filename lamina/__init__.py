@@ -12,6 +12,7 @@ The names below are the public interface; everything else may move. They are imp
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
 from lamina import errors
@@ -24,6 +25,10 @@ if TYPE_CHECKING:
     from lamina.pipeline import audit_data as audit
     from lamina.pipeline import resume, train
     from lamina.task import Score
+
+# Threads that wait for one another sleep instead of spinning: where another program wants a core too, training is 3-4 times as fast
+# (docs/log.md). Read by OpenMP when PyTorch is loaded; yours to set otherwise.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 _WHERE = {
     "Audit": ("lamina.data.audit", "Audit"),
