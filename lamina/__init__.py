@@ -26,9 +26,10 @@ if TYPE_CHECKING:
     from lamina.pipeline import resume, train
     from lamina.task import Score
 
-# Threads that wait for one another sleep instead of spinning: where another program wants a core too, training is 3-4 times as fast
-# (docs/log.md). Read by OpenMP when PyTorch is loaded; yours to set otherwise.
+# Threads that wait for one another spin only shortly, then sleep: where another program wants a core too, training is 3-4 times as fast,
+# and not slower where none does (docs/log.md). Read by OpenMP when PyTorch is loaded; yours to set otherwise.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("GOMP_SPINCOUNT", "3000")
 
 _WHERE = {
     "Audit": ("lamina.data.audit", "Audit"),

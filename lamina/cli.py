@@ -19,7 +19,7 @@ from typing import Annotated, Any
 
 import typer
 
-from lamina.errors import Interrupted, LaminaError, UsageError, did_you_mean, sentence
+from lamina.errors import DataError, Interrupted, LaminaError, UsageError, did_you_mean, sentence
 from lamina.screen import Screen, percent
 from lamina.settings import Settings, descriptions, field_types
 from lamina.task import Score
@@ -102,10 +102,17 @@ def predict(
     **settings: Any,
 ) -> None:
     """Answer for FILES: label and calibrated probability, the next best, or "none of these"."""
+    from lamina.model import Prediction
+
     opened = _load(model, settings)
     predictions = []
     for file in files:
-        answer = opened.predict(file)
+        try:
+            answer = opened.predict(file)
+        except DataError as error:
+            if len(files) == 1:
+                raise
+            answer = Prediction(file, None, None, error=str(error))  # one missing file does not cost the answers to the others
         predictions.extend(answer if isinstance(answer, list) else [answer])
     rows = [dataclasses.asdict(prediction) for prediction in predictions]
     if out:
@@ -129,17 +136,17 @@ def predict(
 @app.command()
 @with_settings(*READING)
 def evaluate(model: ModelPath, data: Data, json_: Json = False, **settings: Any) -> None:
-    """Score MODEL on labeled DATA (its test part, when parts are given), exactly as predict answers."""
+    """Score MODEL on labeled DATA (its test part, when parts are given) by the best label of what predict answers."""
     from lamina.settings import make_settings
 
     opened = _load(model, settings)
     screen = _screen(json_)
-    score, unreadable = opened.evaluate_data(data, make_settings(settings), screen)
+    score, counts = opened.evaluate_data(data, make_settings(settings), screen)
     if json_:
-        _print_json({"score": dataclasses.asdict(score), "unreadable": unreadable})
+        _print_json({"score": dataclasses.asdict(score), **counts})
     else:
-        left_out = f"; {unreadable} unreadable files left out" if unreadable else ""
-        screen.say(f"{score}, {score.n} examples{left_out}")
+        left_out = f"; {counts['unreadable']} unreadable files left out" if counts["unreadable"] else ""
+        screen.say(f'{score}, {score.n} examples; {counts["unknown"]} of them answered "none of these"{left_out}')
 
 
 @app.command()

@@ -67,5 +67,5 @@ def sentence(what: str, must: str, got: object = None, do: str = "") -> str:
 
 def did_you_mean(word: str, choices: Iterable[str]) -> str:
     """'Did you mean "x"?' for the nearest choice, or nothing when none is near."""
-    near = difflib.get_close_matches(str(word), list(choices), n=1, cutoff=0.6)
+    near = difflib.get_close_matches(str(word), [choice for choice in choices if choice != str(word)], n=1, cutoff=0.6)
     return f'Did you mean "{near[0]}"?' if near else ""

@@ -120,8 +120,8 @@ class Model:
         """The score on labeled data, exactly as predict answers; of the test part when parts are given. Raises DataError."""
         return self.evaluate_data(data, make_settings(settings), Screen(quiet=True))[0]
 
-    def evaluate_data(self, data: Any, settings: Settings, screen: Screen) -> tuple[Score, int]:
-        """(score, number of unreadable files, which are named on the screen and left out)."""
+    def evaluate_data(self, data: Any, settings: Settings, screen: Screen) -> tuple[Score, dict[str, int]]:
+        """(score, {unreadable: files named on the screen and left out, unknown: answers "none of these"})."""
         from lamina.tasks import find_task
 
         examples = self._test_examples(data, settings, screen)
@@ -137,16 +137,21 @@ class Model:
                 screen.warn(f"{prediction.file}: {prediction.error}")
         if not answers:
             raise DataError(sentence(f"The data {examples.source}", "hold at least one readable example", 0))
-        return find_task(self.task).score(answers, truths), len(predictions) - len(answers)
+        counts = {"unreadable": len(predictions) - len(answers), "unknown": sum(answer.unknown for answer in answers)}
+        return find_task(self.task).score(answers, truths), counts
 
     def _test_examples(self, data: Any, settings: Settings, screen: Screen) -> Examples:
         examples = read_examples(data, settings, self.input, least_labels=1)
         test = [index for index, part in enumerate(examples.parts) if part == "test"]
         if test:
             screen.say(f"Only the test part is scored: {len(test)} of {len(examples)} examples.")
-        elif isinstance(data, (str, os.PathLike)) and os.fspath(data) == self.card.get("data", {}).get("source"):
+        elif isinstance(data, (str, os.PathLike)) and self._learned_from(os.fspath(data)):
             screen.warn("These are the data that the model learned from: the score flatters it. The honest one stands in `lamina show`.")
         return examples.take(test) if test else examples
+
+    def _learned_from(self, source: str) -> bool:
+        known = self.card.get("data", {})
+        return source == known.get("source") or os.path.realpath(source) == os.path.realpath(known.get("path", ""))
 
     def _find(self, pattern: str) -> list[str]:
         """The files of the model's sense in a folder (recursively), or those that a glob matches."""

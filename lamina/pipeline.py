@@ -6,6 +6,7 @@ import dataclasses
 import os
 import platform
 import re
+import shutil
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -84,9 +85,16 @@ def train(
     source = os.fspath(data) if isinstance(data, (str, os.PathLike)) else ""
     name = re.sub(r"[^\w.-]+", "-", Path(source.removeprefix("sample:")).expanduser().resolve().stem if source else "model") or "model"
     out = Path(out) if out else Path(f"{name}.lamina")
+    if out.suffix != ".lamina":
+        raise UsageError(sentence("--out", "end in .lamina", str(out)))
     check_writable(out)
     run = new_run(Path(runs), name, chosen, source, out)
-    return _run(data, run, chosen, out, screen or Screen(quiet=True), begun)
+    try:
+        return _run(data, run, chosen, out, screen or Screen(quiet=True), begun)
+    except (DataError, UsageError):
+        if not run.path("audit.json").exists():  # nothing was seen yet: leave no empty run behind
+            shutil.rmtree(run.folder, ignore_errors=True)
+        raise
 
 
 def resume(run: str | os.PathLike, *, data: Any = None, screen: Screen | None = None) -> Model:
@@ -207,10 +215,15 @@ def learn(prepared: Prepared, plan: Plan, deadline: float | None, screen: Screen
         order = [index for number in range(folds) for index in split.fold(number)[1]]
         held_out = in_place(join_values(parts), order)
         network = _leg("final", test, [], prepared, plan, leg_deadline(deadline, 1), screen)
-        output = _calibrate(network, feed, held_out)
+        output = _calibrate(network, feed, held_out, same_network=False)
         decoded = output.decode(held_out.values, held_out.context)
         score = _cross_fitted_score(prepared, decoded, shares)
-    facts = {"unknown": sum(answer.unknown for answer in decoded) / max(1, len(decoded)), "output": output.state()}
+    clueless = output.clueless([feed.targets[index] for index in test])
+    facts = {
+        "clueless_score": clueless[0] if clueless else None,
+        "unknown": sum(answer.unknown for answer in decoded) / max(1, len(decoded)),
+        "output": output.state(),
+    }
     if near := split.near_test:
         kept = [place for place, index in enumerate(test) if index not in set(near)]
         without = prepared.task.score([decoded[place] for place in kept], [answers[test[place]] for place in kept])
@@ -234,7 +247,7 @@ def _leg(
             write(event)
             if isinstance(event, Stepped):
                 bar.advance(event.step / max(1, plan.total(leg)), f"loss {event.loss:.3f}  {event.examples_per_second:,.0f} examples/s")
-            elif isinstance(event, Before):
+            elif isinstance(event, Before) and leg == plan.legs[0]:
                 clueless = (
                     f" (a clueless guess: {percent(event.clueless_score)} %, {event.clueless_loss:.3f})"
                     if event.clueless_score is not None
@@ -269,13 +282,13 @@ def _fold_values(
     return found
 
 
-def _calibrate(network: Network, feed: Feed, held_out: Values | None) -> Output:
+def _calibrate(network: Network, feed: Feed, held_out: Values | None, same_network: bool = True) -> Output:
     """The output, calibrated on held-out values and checked on generated outliers."""
     if held_out is None:
         return feed.output
     strange = feed.input.outliers(OUTLIERS, seed=1)
     model = Model("", feed.input, network, feed.output)
-    return feed.output.calibrate(held_out.values, held_out.targets, model.values(strange) if strange else None)
+    return feed.output.calibrate(held_out.values, held_out.targets, model.values(strange) if strange else None, same_network)
 
 
 def _cross_fitted_score(prepared: Prepared, decoded: list[Any], shares: list[float]) -> Score:
@@ -339,7 +352,7 @@ def _split(report: Audit, run: Run, settings: Settings) -> Split:
     """The run's own saved split, the one that the settings name, or a new one; written down in each case."""
     own = run.path("split.json")
     saved = load_split(own) if own.exists() else load_split(Path(settings.split)) if settings.split else None
-    if own.exists() and set(saved["parts"] if saved else ()) != {inspection.content for inspection in report.inspections}:
+    if own.exists() and saved is not None and saved.get("content_hash") != report.content_hash:
         raise DataError(
             sentence(
                 f"The data of {run.folder}",
@@ -369,6 +382,8 @@ def _tell_score(score: Score, facts: dict[str, Any], split: Split, screen: Scree
         screen.say(
             f"            without test examples that are near duplicates of training: {percent(without['value'])} % of {without['n']}"
         )
+    if facts["clueless_score"] is not None and score.low <= facts["clueless_score"]:
+        screen.warn(f"Not surely better than a clueless guess ({percent(facts['clueless_score'])} %): more time or data may help.")
     state = facts["output"]
     if "rejected" in state:
         shares = (facts["unknown"], state["rejected"], state["outliers_rejected"])

@@ -13,7 +13,7 @@ from probe_parts import Tanh, Vectors
 import lamina
 from lamina.data.batches import Feed
 from lamina.data.cache import Decoded
-from lamina.errors import ResourceError, TrainingBroke
+from lamina.errors import DataError, ResourceError, TrainingBroke
 from lamina.inputs import ImageInput
 from lamina.layers import Linear
 from lamina.networks import Network, conv_net, conv_net_width
@@ -229,3 +229,36 @@ def test_minutes_are_kept(tmp_path):
     assert model.card["score"]["value"] > 0.9
     events = [event["event"] for event in read_events(tmp_path / "runs" / "model-1" / "events.jsonl")]
     assert events[0] == "started" and events[1] == "before" and events[-1] == "finished" and "checked" in events
+
+
+def test_too_little_time_is_said(tmp_path):
+    """No untrained network is passed off as a trained one."""
+    values, targets = pictures(3000, side=32)
+    with pytest.raises(ResourceError, match=r"--minutes must leave time .* Try --minutes"):
+        lamina.train((values[..., 0], targets), minutes=0.055, width=64, out=tmp_path / "m.lamina", runs=tmp_path / "runs", threads=1)
+    assert not (tmp_path / "m.lamina").exists()
+
+
+def test_resume_refuses_data_that_changed(tmp_path):
+    """Contents, labels and parts are those of the beginning, or it is said."""
+    values, targets = pictures(60)
+    settings = {"epochs": 1, "width": 8, "out": tmp_path / "m.lamina", "runs": tmp_path / "runs", "threads": 1}
+    lamina.train((values[..., 0], targets), **settings)
+    run = tmp_path / "runs" / "model-1"
+    (run / "result.json").unlink()
+    changed = targets.copy()
+    changed[0] = (changed[0] + 1) % 3
+    with pytest.raises(DataError, match="what they were when the run began"):
+        lamina.resume(run, data=(values[..., 0], changed))
+    assert lamina.resume(run, data=(values[..., 0], targets)).card["score"]["n"] == 60
+
+
+def test_a_guess_is_called_a_guess(tmp_path, capsys):
+    """Labels without sense: the score is told beside that of a clueless guess."""
+    from lamina.screen import Screen
+
+    rng = np.random.default_rng(0)
+    noise = rng.integers(0, 256, (80, 10, 10), dtype=np.uint8)
+    settings = {"epochs": 1, "width": 8, "out": tmp_path / "m.lamina", "runs": tmp_path / "runs", "threads": 1, "screen": Screen()}
+    lamina.train((noise, rng.integers(0, 2, 80)), **settings)
+    assert "Not surely better than a clueless guess" in capsys.readouterr().out

@@ -107,6 +107,7 @@ def save_split(split: Split, report: Audit) -> dict[str, Any]:
     contents = [inspection.content for inspection in report.inspections]
     return {
         "version": 1,
+        "content_hash": report.content_hash,
         "parts": {content: part for content, part in zip(contents, split.parts, strict=True) if part != "left-out"},
         "folds": None if split.folds is None else dict(zip(contents, split.folds, strict=True)),
     }

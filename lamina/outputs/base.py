@@ -90,8 +90,12 @@ class Output(ABC):
         """Which rows are right, for the live score; None where a row is not right or wrong."""
         return None
 
-    def calibrate(self, values: Tensor, target: Tensor, outliers: Tensor | None) -> Output:
-        """Fit probabilities and the "none of these" threshold on held-out values."""
+    def calibrate(self, values: Tensor, target: Tensor, outliers: Tensor | None, same_network: bool = True) -> Output:
+        """Fit probabilities and the "none of these" threshold on held-out values.
+
+        `same_network` is off when they come from other networks than the one that will answer (cross-fitting), whose values may
+        have another scale.
+        """
         return self
 
 

@@ -86,14 +86,15 @@ class ClassesOutput(Output):
     def right(self, values: Tensor, target: Tensor) -> Tensor:
         return values.argmax(1) == target
 
-    def calibrate(self, values: Tensor, target: Tensor, outliers: Tensor | None) -> ClassesOutput:
+    def calibrate(self, values: Tensor, target: Tensor, outliers: Tensor | None, same_network: bool = True) -> ClassesOutput:
         """Temperature of least log loss on held-out logits; then, of the measures, the one that turns away most generated outliers."""
         if len(values) < 2:
             return self
         fitted = replace(self, temperature=_best_temperature(values, target))
         turned_away = math.floor(MOST_REJECTED * len(values))
         best = fitted
-        for measure in MEASURES if outliers is not None and len(outliers) else ():
+        measures = MEASURES if same_network else ("probability",)
+        for measure in measures if outliers is not None and len(outliers) else ():
             real = fitted._likeness(values, measure).sort().values
             threshold = float(real[turned_away])
             assert outliers is not None

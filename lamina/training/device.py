@@ -69,8 +69,11 @@ def _describe(name: str) -> str:
     return f"CPU, {torch.get_num_threads()} threads, {features}"
 
 
-def choose_precision(network: Network, output: Output, batch: Batch, settings: Settings) -> tuple[str, dict[str, Any]]:
-    """(number format of training, what the self-test measured). bf16 only where it is right and faster, here."""
+def choose_precision(network: Network, output: Output, batch: Batch, settings: Settings, most: float) -> tuple[str, dict[str, Any]]:
+    """(number format of training, what the self-test measured). bf16 only where it is right and faster, here.
+
+    Where one gradient takes more than `most` seconds, fp32 is taken untested.
+    """
     if settings.precision != "auto":
         return settings.precision, {"chosen": settings.precision, "why": "as asked"}
     gradients, seconds = {}, {}
@@ -78,7 +81,10 @@ def choose_precision(network: Network, output: Output, batch: Batch, settings: S
         objective = Objective(copy.deepcopy(network), output, precision)
         run = _gradient_of(objective, batch)
         try:
+            begun = time.perf_counter()
             gradients[precision] = run()
+            if time.perf_counter() - begun > 2 * most:
+                return "fp32", {"chosen": "fp32", "why": "too little time for the self-test"}
             seconds[precision] = min(_timed(run) for _ in range(2))
         except RuntimeError as error:
             return "fp32", {"chosen": "fp32", "why": f"{precision} failed: {str(error).splitlines()[0]}"}

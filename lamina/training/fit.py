@@ -224,9 +224,10 @@ class _Driver:
         """
         self.speeds = [*self.speeds[-SPEEDS_KEPT:], steps_per_second]
         now = time.monotonic()
-        if self.work.deadline is None or self.world.size > 1 or len(self.speeds) < 4:
-            return
         total = self.plan.total(self.work.leg)
+        enough = len(self.speeds) >= 4 or self.done > 0.5 * total
+        if self.work.deadline is None or self.world.size > 1 or not enough:
+            return
         left, seconds = total - self.done, self.work.deadline - now
         speed = statistics.median(self.speeds)
         checked = len(self.work.validation) if self.check_seconds else 0
@@ -236,7 +237,11 @@ class _Driver:
         most = max(self.plan.most_steps, self.plan.steps)
         late = left > room * LATE
         early = left < room * EARLY and room - left > WORTH_ADDING * self.plan.steps and total < most
-        if left > 1 and (late or early) and (now - self.revised_at >= SECONDS_BETWEEN_REVISIONS or seconds < 2 * SECONDS_BETWEEN_REVISIONS):
+        if (
+            left > 1
+            and (late or early)
+            and (now - self.revised_at >= SECONDS_BETWEEN_REVISIONS or seconds < 2 * SECONDS_BETWEEN_REVISIONS or self.done > 0.9 * total)
+        ):
             self.revised_at = now
             why = "the machine is slower than forecast" if late else "the machine is faster than forecast"
             self._revise("steps", self.done, min(most, self.done + max(1, int(room * 0.98))), why)

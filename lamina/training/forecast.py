@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from lamina.data.batches import Feed
+from lamina.errors import ResourceError, sentence
 from lamina.networks import Network
 from lamina.settings import Settings, cores
 from lamina.task import Recipe, Task
@@ -24,8 +25,15 @@ from lamina.training.objective import Objective
 from lamina.training.optimizer import make_optimizer
 from lamina.training.plan import Plan
 
-RACE_SECONDS = 1.2
+RACE_SECONDS = 0.8
 RACE_STEPS = 24
+ONE_THREAD = 1.05
+"""One thread is planned when its step takes at most this many times that of all."""
+RACE_SHARE = 0.04
+"""Of the time left, at most, for one race."""
+SELF_TEST_EXAMPLES = 64
+LEAST_STEPS = 10
+"""With fewer, and less than one epoch, a training is refused for want of time."""
 SAFETY = 0.96
 """Share of the time left that is planned for; the rest is for what the forecast does not know."""
 MOST_EPOCHS = 4
@@ -54,20 +62,46 @@ def make_plan(
         micro_batch=min(settings.micro_batch or batch, batch), steps=1, check_every=1, learning_rate=recipe.learning_rate,
         momentum=recipe.momentum, weight_decay=recipe.weight_decay, warmup=recipe.warmup, legs=legs,
     )  # fmt: skip
-    race = _race(task, plan, settings, feed, train)
+    race = _race(task, plan, settings, feed, train, deadline)
+    if settings.threads == 0 and plan.threads > 1 and feed.device.type == "cpu":
+        race = _try_one_thread(task, plan, settings, feed, train, deadline, race)
     per_epoch = amounts.train / batch
     epochs = settings.epochs or recipe.epochs
     if deadline is not None:
         epochs, size = _fit_to_time(race, plan, recipe, sizes, amounts, deadline)
         if size != plan.size:
             plan.size = size
-            race = _race(task, plan, settings, feed, train)
+            race = _race(task, plan, settings, feed, train, deadline)
         epochs = min(_affordable(race, plan, recipe, amounts, deadline), recipe.epochs * MOST_EPOCHS)
+        if epochs < 1 and epochs * per_epoch < LEAST_STEPS:
+            raise ResourceError(_too_little_time(settings, race, amounts, plan, deadline))
     plan.steps = max(1, round(epochs * per_epoch))
     plan.most_steps = round(recipe.epochs * MOST_EPOCHS * per_epoch) if deadline is not None else plan.steps
     plan.check_every = max(1, -(-plan.steps // recipe.checks))
     plan.forecast = _forecast(race, plan, recipe, amounts, epochs)
     return plan
+
+
+def _too_little_time(settings: Settings, race: Race, amounts: Amounts, plan: Plan, deadline: float) -> str:
+    seconds = len(plan.legs) * race.step * (amounts.train + amounts.validation + amounts.test) / plan.batch
+    needed = (settings.minutes or 0.0) + (max(seconds, 5.0) * 1.5 - (deadline - time.monotonic())) / 60
+    return sentence(
+        "--minutes",
+        f"leave time to see each of the {amounts.train} examples once",
+        f"{settings.minutes:g}",
+        f"Try --minutes {max(needed, (settings.minutes or 0) * 1.5):.2g} or more.",
+    )
+
+
+def _try_one_thread(task: Task, plan: Plan, settings: Settings, feed: Feed, train: np.ndarray, deadline: float | None, race: Race) -> Race:
+    """A small network is as fast on one thread, and leaves the other cores alone: then one is planned."""
+    torch.set_num_threads(1)
+    alone = _race(task, plan, settings, feed, train, deadline)
+    if alone.step <= race.step * ONE_THREAD:
+        plan.threads = 1
+        return alone
+    torch.set_num_threads(plan.threads)
+    return race
 
 
 @dataclass(frozen=True)
@@ -85,14 +119,15 @@ class Race:
         return statistics.median(self.seconds)
 
 
-def _race(task: Task, plan: Plan, settings: Settings, feed: Feed, train: np.ndarray) -> Race:
-    """Steps of a network that is thrown away. The first race also chooses the number format."""
+def _race(task: Task, plan: Plan, settings: Settings, feed: Feed, train: np.ndarray, deadline: float | None) -> Race:
+    """Steps of a network that is thrown away. The first race also chooses the number format. Little time makes it short."""
+    most = RACE_SECONDS if deadline is None else min(RACE_SECONDS, RACE_SHARE * max(0.0, deadline - time.monotonic()))
     torch.manual_seed(plan.seed)
     examples, draws = feed.training(train, plan.seed, 0, plan.batch)
     sample = feed.batch(examples[: plan.micro_batch], draws[: plan.micro_batch])
     network = placed(task.network(feed.input, feed.output, plan.size, sample.x), feed.device)
     if not plan.self_test:
-        plan.precision, plan.self_test = choose_precision(network, feed.output, sample, settings)
+        plan.precision, plan.self_test = choose_precision(network, feed.output, feed.batch(examples[:SELF_TEST_EXAMPLES]), settings, most)
     objective = Objective(copy.deepcopy(network), feed.output, plan.precision)
     optimizer = make_optimizer(objective.network, plan)
 
@@ -107,10 +142,11 @@ def _race(task: Task, plan: Plan, settings: Settings, feed: Feed, train: np.ndar
     for step in training_loop(objective, steps(), optimizer, lambda number: 0.0, plan.seed, World()):
         float(step.loss)
         now = time.perf_counter()
-        if step.number >= 2:
+        late = now - start > most
+        if step.number >= 2 or late:
             seconds.append(now - last)
         last = now
-        if now - start > RACE_SECONDS and len(seconds) >= 3:
+        if late and len(seconds) >= (3 if most == RACE_SECONDS else 1):
             break
     return Race(seconds, sum(p.numel() for p in network.parameters()), _flops(network, sample), peak_memory(feed.device))
 
