@@ -41,7 +41,7 @@ from lamina.training.plan import Plan, load_plan
 from lamina.training.run import Run, new_run, open_run
 
 OUTLIERS = 200
-TAIL_SECONDS = 3.0
+TAIL_SECONDS = 4.0
 """Kept back from --minutes for calibrating and saving."""
 
 
