@@ -27,10 +27,3 @@ def corrected_resampled_interval(scores: Sequence[float], test_share: float, con
     deviation = math.sqrt((1 / len(values) + test_share) * values.var(ddof=1))
     reach = float(t.ppf(0.5 + confidence / 2, len(values) - 1)) * deviation
     return max(0.0, float(values.mean()) - reach), min(1.0, float(values.mean()) + reach)
-
-
-def calibration_error(probabilities: np.ndarray, right: np.ndarray, bins: int = 15) -> float:
-    """Expected calibration error in equally filled bins (Nguyen & O'Connor 2015, https://arxiv.org/abs/1508.05154)."""
-    order = np.argsort(probabilities, kind="stable")
-    parts = np.array_split(order, min(bins, len(order)))
-    return float(sum(len(part) * abs(probabilities[part].mean() - right[part].mean()) for part in parts if len(part)) / max(1, len(order)))

@@ -52,10 +52,6 @@ class Decoded:
     def __len__(self) -> int:
         return len(self.shapes)
 
-    @property
-    def nbytes(self) -> int:
-        return int(self.flat.nbytes)
-
     def take(self, indices: Sequence[int] | np.ndarray) -> np.ndarray | list[np.ndarray]:
         """Copies of the values at `indices`: [m, …] when they share a shape, else a list."""
         if self.array is not None:

@@ -48,7 +48,7 @@ class Layer(nn.Module):
             LAYER_KINDS[cls.kind] = cls
 
     def forward(self, x: Tensor, context: Context) -> tuple[Tensor, Context]:
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} has no forward pass")
 
     def arguments(self) -> dict[str, Any]:
         """What __init__ was called with."""

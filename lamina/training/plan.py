@@ -14,8 +14,6 @@ from typing import Any
 from lamina.data.files import write_json
 from lamina.errors import DataError, sentence
 
-KINDS = ("steps", "rate", "micro_batch")
-
 
 @dataclass(frozen=True)
 class Revision:
