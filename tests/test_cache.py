@@ -57,7 +57,7 @@ def test_values_equal_reading(tmp_path: Path) -> None:
     decoded = decode(raws, [str(n) for n in range(12)], input, Settings(cache=str(tmp_path)), SCREEN)
     expected = np.stack([input.read(raw) for raw in raws])
     assert len(decoded) == 12
-    assert decoded.nbytes == expected.nbytes
+    assert decoded.flat.nbytes == expected.nbytes
     assert np.array_equal(decoded.take(range(12)), expected)
     taken = decoded.take([7, 2, 7])
     assert np.array_equal(taken, expected[[7, 2, 7]])
