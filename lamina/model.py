@@ -174,7 +174,7 @@ class Model:
         predictions = []
         for start in range(0, len(raws), BATCH):
             values, errors = self._read_some(raws[start : start + BATCH])
-            parts = each_batch(self.network, self.output, self._batches(values))
+            parts = each_batch(self.network, self.input, self.output, self._batches(values))
             answers = iter([answer for part in parts for answer in self.output.decode(part.values, part.context)])
             for name, error in zip(names[start:], errors, strict=False):
                 if error is not None:
@@ -203,12 +203,12 @@ class Model:
 
     def values(self, read_values: Sequence[np.ndarray]) -> Tensor:
         """What the answering layer puts out (fp32) for values that `input.read` or `input.golden` made."""
-        return run_in_order(self.network, self.output, self._batches(read_values)).values
+        return run_in_order(self.network, self.input, self.output, self._batches(read_values)).values
 
     def golden(self, count: int, seed: int) -> Values:
         """What it puts out for generated samples, one at a time: little memory, and no padding but between the answers."""
         samples = self.input.golden(count, seed)
-        return join_values([run_in_order(self.network, self.output, self._batches([sample])) for sample in samples])
+        return join_values([run_in_order(self.network, self.input, self.output, self._batches([sample])) for sample in samples])
 
     # ------------------------------------------------------------ the file
 

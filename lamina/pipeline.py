@@ -8,7 +8,7 @@ import platform
 import re
 import shutil
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,10 +30,11 @@ from lamina.networks import Network
 from lamina.outputs import Output
 from lamina.screen import Screen, bytes_in_words, duration, percent
 from lamina.settings import Settings, cores, make_settings
+from lamina.start import choose_start
 from lamina.task import Score, Task
 from lamina.tasks import find_task
 from lamina.training.device import choose_device, total_memory
-from lamina.training.events import Before, Checked, Event, EventFile, Revised, Stepped
+from lamina.training.events import Before, Checked, Decided, Event, EventFile, Revised, Stepped
 from lamina.training.fit import Work, fit
 from lamina.training.forecast import Amounts, initial_network, leg_deadline, make_plan
 from lamina.training.inference import BATCH, Values, each_batch, in_place, join_values, run_in_order
@@ -122,12 +123,12 @@ def _run(data: Any, run: Run, settings: Settings, out: Path, screen: Screen, beg
         try:
             prepared = prepare(data, run, settings, screen)
             plan = planned(prepared, deadline, screen)
-            network, output, score, facts = learn(prepared, plan, deadline, screen)
+            model, score, facts = learn(prepared, plan, deadline, screen)
         except (Interrupted, KeyboardInterrupt) as error:
             told = str(error) or "Stopped."
             raise Interrupted(f"{told} Nothing is lost. To go on: lamina resume {run.folder}") from error
         card = {"model": str(out), **make_card(prepared, plan, score, facts, time.monotonic() - start)}
-        model = Model(prepared.task.name, prepared.feed.input, network.cpu().eval(), output, card)
+        model.card = card
         model.save(run.path("model.lamina"))
         model.save(out)
         write_json(run.path("result.json"), card)
@@ -154,6 +155,8 @@ def prepare(data: Any, run: Run, settings: Settings, screen: Screen) -> Prepared
         screen.say("            " + note)
     learned = [i for i, part in enumerate(split.parts) if part == "train"]
     input = unfitted.fit([report.examples.raws[i] for i in learned], [report.inspections[i] for i in learned])
+    if start := choose_start(settings, input, len(learned), screen):
+        input, task = start.fit_input(input), start.task(task)
     output = task.output(settings).fit([report.examples.answers[i] for i in learned])
     decoded = decode(report.examples.raws, [inspection.content for inspection in report.inspections], input, settings, screen)
     feed = Feed(decoded, [output.encode(answer) for answer in report.examples.answers], input, output, device.device)
@@ -190,19 +193,15 @@ def planned(prepared: Prepared, deadline: float | None, screen: Screen) -> Plan:
     return plan
 
 
-def learn(prepared: Prepared, plan: Plan, deadline: float | None, screen: Screen) -> tuple[Network, Output, Score, dict[str, Any]]:
+def learn(prepared: Prepared, plan: Plan, deadline: float | None, screen: Screen) -> tuple[Model, Score, dict[str, Any]]:
     """Train every leg, calibrate on held-out values, open the test part once."""
     split, feed, answers = prepared.split, prepared.feed, prepared.report.examples.answers
     if split.folds is None:
         train_part, validation, test = (split.indices(part) for part in ("train", "validation", "test"))
-        network = _leg("final", train_part, validation, prepared, plan, leg_deadline(deadline, 1), screen)
-        held_out = run_in_order(network, feed.output, feed.in_order(validation, BATCH)) if validation else None
+        network, feed = _leg("final", train_part, validation, prepared, plan, leg_deadline(deadline, 1), screen)
+        held_out = run_in_order(network, feed.input, feed.output, feed.in_order(validation, BATCH)) if validation else None
         output = _calibrate(network, feed, held_out)
-        decoded = [
-            answer
-            for part in each_batch(network, output, feed.in_order(test, BATCH))
-            for answer in output.decode(part.values, part.context)
-        ]
+        decoded = _answers(network, feed, output, test)
         score = prepared.task.score(decoded, [answers[i] for i in test])
     else:
         test, folds = list(range(len(answers))), max(split.folds) + 1
@@ -214,7 +213,7 @@ def learn(prepared: Prepared, plan: Plan, deadline: float | None, screen: Screen
             shares.append(len(tested) / len(learned))
         order = [index for number in range(folds) for index in split.fold(number)[1]]
         held_out = in_place(join_values(parts), order)
-        network = _leg("final", test, [], prepared, plan, leg_deadline(deadline, 1), screen)
+        network, feed = _leg("final", test, [], prepared, plan, leg_deadline(deadline, 1), screen)
         output = _calibrate(network, feed, held_out, same_network=False)
         decoded = output.decode(held_out.values, held_out.context)
         score = _cross_fitted_score(prepared, decoded, shares)
@@ -228,14 +227,23 @@ def learn(prepared: Prepared, plan: Plan, deadline: float | None, screen: Screen
         kept = [place for place, index in enumerate(test) if index not in set(near)]
         without = prepared.task.score([decoded[place] for place in kept], [answers[test[place]] for place in kept])
         facts["without_near_duplicates"] = dataclasses.asdict(without)
+    if feed.input.single() is not feed.input and split.folds is None:
+        single = _answers(network, replace(feed, input=feed.input.single()), output, test)
+        facts["single_view"] = dataclasses.asdict(prepared.task.score(single, [answers[i] for i in test]))
     _tell_score(score, facts, split, screen)
-    return network, output, score, facts
+    return Model(prepared.task.name, feed.input, network.cpu().eval(), output), score, facts
+
+
+def _answers(network: Network, feed: Feed, output: Output, examples: list[int]) -> list[Any]:
+    """The answers to examples, batch by batch, as predict gives them."""
+    parts = each_batch(network, feed.input, output, feed.in_order(examples, BATCH))
+    return [answer for part in parts for answer in output.decode(part.values, part.context)]
 
 
 def _leg(
     leg: str, learned: list[int], validation: list[int], prepared: Prepared, plan: Plan, deadline: float | None, screen: Screen
-) -> Network:
-    """Train one network from the start (or from its checkpoint)."""
+) -> tuple[Network, Feed]:
+    """Train one network from the start (or from its checkpoint). The feed that comes back has the augmentations that proved right."""
     feed, run = prepared.feed, prepared.run
     train_part = np.array(learned)
     network = initial_network(prepared.task, plan, feed, train_part)
@@ -258,13 +266,16 @@ def _leg(
             elif isinstance(event, Checked):
                 score = f"score {percent(event.score)} %, " if event.score is not None else ""
                 screen.say(f"Check       step {event.step} of {plan.total(leg)}: {score}loss {event.loss:.3f} on validation")
+            elif isinstance(event, Decided) and leg == plan.legs[0]:
+                found = f"{percent(event.disguised)} % right on mirror images, {percent(event.score)} % without"
+                screen.say(f"Mirroring   {'used' if event.used else 'not used'}: {found}")
             elif isinstance(event, Revised):
                 screen.warn(f"Plan revised at step {event.step}: {event.kind} {event.value:g} ({event.why})")
 
         answers_after = len(prepared.split.indices("test")) or len(prepared.split.parts) // len(plan.legs)
         work = Work(leg, train_part, validation, deadline, answers_after, run.path("checkpoint.safetensors"))
-        fit(network, feed.output, feed, work, plan, tell)
-    return network
+        fitted = fit(network, feed.output, feed, work, plan, tell)
+    return network, replace(feed, input=fitted.input)
 
 
 def _fold_values(
@@ -275,8 +286,8 @@ def _fold_values(
     if kept is not None:
         context = Context(kept.get("lengths"), kept.get("segments"), kept.get("positions"))
         return Values(kept["values"], context, kept["targets"])
-    network = _leg(leg, learned, [], prepared, plan, deadline, screen)
-    found = run_in_order(network, prepared.feed.output, prepared.feed.in_order(tested, BATCH))
+    network, feed = _leg(leg, learned, [], prepared, plan, deadline, screen)
+    found = run_in_order(network, feed.input, feed.output, feed.in_order(tested, BATCH))
     tensors = {"values": found.values, "targets": found.targets, **found.context._asdict()}
     prepared.run.keep_tensors(f"{leg}.safetensors", **{name: value.contiguous() for name, value in tensors.items() if value is not None})
     return found
@@ -382,6 +393,8 @@ def _tell_score(score: Score, facts: dict[str, Any], split: Split, screen: Scree
         screen.say(
             f"            without test examples that are near duplicates of training: {percent(without['value'])} % of {without['n']}"
         )
+    if "single_view" in facts:
+        screen.say(f"            with one view of each: {percent(facts['single_view']['value'])} %")
     if facts["clueless_score"] is not None and score.low <= facts["clueless_score"]:
         screen.warn(f"Not surely better than a clueless guess ({percent(facts['clueless_score'])} %): more time or data may help.")
     state = facts["output"]

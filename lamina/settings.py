@@ -39,6 +39,10 @@ class Settings:
     """Side in pixels to which pictures are resized; 0 = from the data."""
     width: int = 0
     """Channels of the network's first stage; 0 = from the examples and the time."""
+    views: bool = False
+    """Answer from several shifted (and mirrored) copies of each picture: slower, a little better."""
+    start_from: str = ""
+    """Layers to begin with: a .lamina file, a folder with safetensors, efficientnet-lite0 or nothing; empty = by the data."""
     path_column: str = ""
     """Table only: the column with the file of each example; empty = found by its name."""
     label_column: str = ""
@@ -115,7 +119,7 @@ def _check_type(name: str, value: object) -> None:
     members = typing.get_args(allowed) if isinstance(allowed, types.UnionType) else (allowed,)
     if float in members:
         members = (*members, int)
-    if not isinstance(value, members) or isinstance(value, bool):
+    if not isinstance(value, members) or (isinstance(value, bool) and bool not in members):
         words = " or ".join("nothing" if member is type(None) else member.__name__ for member in members)
         raise UsageError(sentence(f"`{name}` of the settings", f"be of type {words}", f"{value!r} ({type(value).__name__})"))
 

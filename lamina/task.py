@@ -42,10 +42,24 @@ class Recipe:
     size: int
     """The dial, without --minutes."""
     learning_rate: float
+    """Of the filters and matrices; of everything when the optimizer is sgd."""
+    optimizer: str = "sgd"
+    """muon (filters and matrices by Muon, the head and the rest by SGD) or sgd."""
+    head_rate: float = 0.0
+    rest_rate: float = 0.0
     momentum: float = 0.9
+    rest_momentum: float = 0.9
     weight_decay: float = 0.0
-    warmup: float = 0.2
-    """Share of the steps in which the rate rises."""
+    warmup: float = 0.0
+    """Share of the steps in which the rate rises …"""
+    flat: float = 0.0
+    """… until which share it then stays, before it falls to 0 in a straight line."""
+    average: float = 0.0
+    """The weights that answer are the mean over about this share of the steps; 0 = the last ones."""
+    coarse: float = 1.0
+    """Share of the full resolution at which training begins …"""
+    coarse_until: float = 0.0
+    """… until this share of the steps."""
     checks: int = 10
 
 

@@ -16,7 +16,7 @@ from lamina.data.cache import Decoded
 from lamina.errors import DataError, ResourceError, TrainingBroke
 from lamina.inputs import ImageInput
 from lamina.layers import Linear
-from lamina.networks import Network, conv_net, conv_net_width
+from lamina.networks import Network, conv_net, conv_net_outputs
 from lamina.outputs import ClassesOutput
 from lamina.training.distributed import World
 from lamina.training.events import Revised, read_events
@@ -26,6 +26,7 @@ from lamina.training.objective import Objective
 from lamina.training.optimizer import make_optimizer
 from lamina.training.plan import Plan, Revision, load_plan
 
+MUON = {"optimizer": "muon", "learning_rate": 0.05, "head_rate": 0.02, "rest_rate": 0.1}
 GOLDEN_LOSSES = Path(__file__).with_name("golden_losses_recognize.txt")
 
 
@@ -51,9 +52,9 @@ def feed() -> Feed:
 
 def conv(feed: Feed) -> Network:
     torch.manual_seed(1)
-    hidden = conv_net(12, 1, 8)
-    x = feed.input.collate(feed.values.take(range(96)))[0]
-    return Network([("input", feed.input.layer(x)), *hidden, ("head", feed.output.head(conv_net_width(hidden)))])
+    first = feed.input.layer(feed.input.collate(feed.values.take(range(96)))[0])
+    hidden = conv_net(12, first.outputs, 8)
+    return Network([("input", first), *hidden, ("head", feed.output.head(conv_net_outputs(hidden)))])
 
 
 def test_accumulated_gradient_is_that_of_the_whole_batch():
@@ -78,10 +79,11 @@ def test_every_weight_changes_and_only_statistics_are_frozen(feed):
     network = conv(feed)
     before = {name: value.clone() for name, value in network.state_dict().items()}
     fit(network, feed.output, feed, Work("final", np.arange(96)), make_plan(steps=3, check_every=3, learning_rate=0.1))
-    for name, _ in network.named_parameters():
-        assert not torch.equal(before[name], network.state_dict()[name]), name
-    frozen = {name for name, value in network.state_dict().items() if torch.equal(before[name], value)}
-    assert frozen == {"layers.input.mean", "layers.input.deviation"}
+    for name, parameter in network.named_parameters():
+        assert torch.equal(before[name], network.state_dict()[name]) != parameter.requires_grad, name
+    frozen = {name.removeprefix("layers.") for name, value in network.state_dict().items() if torch.equal(before[name], value)}
+    scales = {name for name in frozen if name.endswith(("norm.weight", "norms.0.weight"))}
+    assert frozen - scales == {"input.mean", "input.deviation", "input.filters"} and len(scales) == 4
 
 
 def test_the_loss_falls_on_one_batch(feed):
@@ -93,7 +95,7 @@ def test_the_loss_falls_on_one_batch(feed):
 
 def test_golden_loss_curve(feed):
     """Same seed, fp32, one thread: the same losses as when this was written."""
-    network, plan = conv(feed), make_plan(steps=10, learning_rate=0.02)
+    network, plan = conv(feed), make_plan(steps=10, **MUON)
     steps = [(n, plan.fraction("final", n), [feed.batch(*feed.training(np.arange(96), plan.seed, n, plan.batch))]) for n in range(10)]
     made = training_loop(
         Objective(network, feed.output), steps, make_optimizer(network, plan), lambda n: plan.rate("final", n), plan.seed, World()
@@ -107,7 +109,7 @@ def test_an_answer_does_not_depend_on_its_neighbors(feed):
     from lamina.model import Model
 
     network = conv(feed)
-    fit(network, feed.output, feed, Work("final", np.arange(96)), make_plan(steps=20, check_every=20))
+    fit(network, feed.output, feed, Work("final", np.arange(96)), make_plan(steps=20, check_every=20, **MUON))
     model = Model("recognize", feed.input, network.eval(), feed.output)
     read = list(feed.values.take(range(40)))
     together = model.values(read)
@@ -143,7 +145,7 @@ def test_one_loss_that_is_not_a_number_is_survived(feed, tmp_path):
     fitted = fit(network, sick.output, sick, Work("final", np.arange(96)), plan, told.append)
     assert fitted.steps == 40 and np.isfinite(fitted.loss)
     assert all(torch.isfinite(value).all() for value in network.state_dict().values())
-    assert [(r.kind, r.step, r.value) for r in load_plan(tmp_path / "plan.json").revisions] == [("rate", 20, 0.3)]
+    assert [(r.step, r.value) for r in load_plan(tmp_path / "plan.json").revised("final", "rate")] == [(20, 0.3)]
     assert any(isinstance(event, Revised) for event in told)
     replayed = conv(feed)
     fit(replayed, feed.output, feed, Work("final", np.arange(96)), make_plan(steps=40, revisions=plan.revisions))

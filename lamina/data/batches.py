@@ -41,13 +41,13 @@ class Feed:
     output: Output
     device: torch.device
 
-    def batch(self, indices: np.ndarray, draws: np.ndarray | None = None) -> Batch:
-        """The examples at `indices`; varied by `draws` [n, input.draws] when given."""
+    def batch(self, indices: np.ndarray, draws: np.ndarray | None = None, detail: float = 1.0) -> Batch:
+        """The examples at `indices`; varied by `draws` [n, input.draws] when given, at that share of their resolution."""
         x, context = self.input.collate(self.values.take(indices))
         target = self.output.collate([self.targets[index] for index in indices])
         x, context, target = x.to(self.device), context.to(self.device), target.to(self.device)
         if draws is not None and self.input.draws:
-            x, context = self.input.augment(x, context, torch.from_numpy(draws).to(self.device))
+            x, context = self.input.augment(x, context, torch.from_numpy(draws).to(self.device), detail)
         return Batch(x, context, target, indices)
 
     def in_order(self, indices: Sequence[int], size: int) -> Iterator[Batch]:
@@ -66,7 +66,11 @@ class Feed:
             mine = epochs == epoch
             chosen[mine] = indices[_permutation(len(indices), seed, int(epoch))[within[mine]]]
         share = slice(rank * batch // ranks, (rank + 1) * batch // ranks)
-        return chosen[share], counter_draws(seed, step, chosen[share], self.input.draws)
+        chosen, epochs = chosen[share], epochs[share]
+        draws = counter_draws(seed, step, chosen, self.input.draws)
+        if self.input.draws:  # the first alternates: what an epoch saw mirrored, the next one sees as it is
+            draws[:, 0] = (counter_draws(seed, 0, chosen, 1)[:, 0] + 0.5 * (epochs % 2)) % 1.0
+        return chosen, draws
 
 
 _LAST: dict[tuple[int, int, int], np.ndarray] = {}

@@ -24,7 +24,7 @@ class Input(ABC):
     plural: ClassVar[str] = "examples"
     suffixes: ClassVar[tuple[str, ...]] = ()
     draws: ClassVar[int] = 0
-    """Random numbers that `augment` uses per example."""
+    """Random numbers that `augment` uses per example. The first alternates between the halves of [0, 1) from epoch to epoch."""
 
     def __init_subclass__(cls, **keywords: Any) -> None:
         super().__init_subclass__(**keywords)
@@ -72,9 +72,31 @@ class Input(ABC):
         """Whether two values with near fingerprints are copies of one another, compared on the values themselves."""
         return False
 
-    def augment(self, x: Tensor, context: Context, draws: Tensor) -> tuple[Tensor, Context]:
-        """A varied copy of a training batch; `draws` [N, self.draws] are uniform in [0, 1), a function of (seed, step, example)."""
+    def augment(self, x: Tensor, context: Context, draws: Tensor, detail: float = 1.0) -> tuple[Tensor, Context]:
+        """A varied copy of a training batch; `draws` [N, self.draws] are uniform in [0, 1), a function of (seed, step, example).
+
+        `detail` below 1 asks for that share of the full resolution, where the sense has one.
+        """
         return x, context
+
+    def doubted(self) -> Input | None:
+        """The same input with one more augmentation, which keeps the labels of some data only; None when there is none left.
+
+        Mirroring keeps what a photo shows, not what a digit says: training tries it on held-out examples before it is used.
+        """
+        return None
+
+    def disguise(self, x: Tensor, context: Context) -> tuple[Tensor, Context]:
+        """`x` with the doubted augmentation on every example."""
+        return x, context
+
+    def several(self, x: Tensor, context: Context) -> list[tuple[float, Tensor, Context]]:
+        """The views of a batch whose answers are averaged: (share, x, context) each, the shares adding up to 1."""
+        return [(1.0, x, context)]
+
+    def single(self) -> Input:
+        """The same input with one view of each value."""
+        return self
 
     @abstractmethod
     def golden(self, count: int, seed: int) -> list[np.ndarray]:

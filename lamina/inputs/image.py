@@ -23,7 +23,7 @@ from lamina.data.inspection import Inspection
 from lamina.data.raw import FileRaw, Raw, ZipRaw
 from lamina.errors import DataError, ModelFileError, sentence
 from lamina.inputs.base import Input
-from lamina.layers import Context, Layer, Standardize
+from lamina.layers import Context, Layer, Whiten
 
 DECODING_ERRORS = (
     OSError,
@@ -64,6 +64,12 @@ COPY_DIFFERENCE = 5.0
 """Two pictures are copies when they differ by less than this mean gray value out of 255 …"""
 COPY_LARGEST = 40.0
 """… and nowhere (on 8 x 8 block means) by more than this."""
+CROP, CROP_FROM = 0.35, 64
+"""Random crops keep at least this share of the area, of pictures from this side on."""
+CUTOUT, CUTOUT_BELOW = 0.25, 5_000
+"""Side of the square that is painted over, as a share; in training parts with fewer pictures than this."""
+STRIDE_FROM = 80
+"""The first filters of pictures with this side or more move two pixels at a time."""
 _HEIF: list[bool] = []
 
 
@@ -87,13 +93,21 @@ class ImageInput(Input):
     kind: ClassVar[str] = "image"
     plural: ClassVar[str] = "pictures"
     suffixes: ClassVar[tuple[str, ...]] = tuple(SUFFIX_FORMATS)
-    draws: ClassVar[int] = 4
+    draws: ClassVar[int] = 7
 
     side: int = 0
     channels: int = 0
     max_pixels: int = 100_000_000
     shift: float = 0.0
-    """Largest shift of the augmentation, as a share of the side."""
+    """Augmentation: largest shift, as a share of the side …"""
+    crop: float = 0.0
+    """… or, when above 0, the smallest share of the area that a random crop keeps before it is resized …"""
+    cutout: float = 0.0
+    """… side of the square that is painted over, as a share of the side …"""
+    mirror: bool = False
+    """… and whether left and right are exchanged in every second epoch."""
+    views: bool = False
+    """Whether answers are averaged over shifted (and mirrored) copies."""
 
     # ------------------------------------------------------------ fitting and state
 
@@ -103,20 +117,29 @@ class ImageInput(Input):
             raise DataError(sentence("The training part", "hold at least one usable picture", 0))
         side = self.side or _side_for([min(rows, columns) for rows, columns, _ in shapes])
         channels = 3 if any(colors == 3 for *_, colors in shapes) else 1
-        return replace(self, side=side, channels=channels, shift=2 / 28 if side >= 16 else 1 / 8)
+        return replace(
+            self,
+            side=side,
+            channels=channels,
+            shift=1 / 8 if side < 16 else 2 / 28,
+            crop=CROP if side >= CROP_FROM else 0.0,
+            cutout=CUTOUT if side >= 16 and len(shapes) < CUTOUT_BELOW else 0.0,
+        )
 
     def state(self) -> dict[str, Any]:
-        return {"side": self.side, "channels": self.channels, "max_pixels": self.max_pixels, "shift": self.shift}
+        names = ("side", "channels", "max_pixels", "shift", "crop", "cutout", "mirror", "views")
+        return {name: getattr(self, name) for name in names}
 
     @classmethod
     def from_state(cls, state: dict[str, Any]) -> ImageInput:
         """Raises ModelFileError when `state` is not one."""
         side, channels, most = (_whole(state.get(name)) for name in ("side", "channels", "max_pixels"))
-        shift = state.get("shift")
-        shift = float(shift) if isinstance(shift, (int, float)) else -1.0
-        if not (8 <= side <= 1024 and channels in (1, 3) and 64 <= most <= 10**12 and 0 <= shift <= 0.5):
+        shares = [float(value) if isinstance(value := state.get(name, 0.0), (int, float)) else -1.0 for name in ("shift", "crop", "cutout")]
+        flags = [state.get(name, False) for name in ("mirror", "views")]
+        in_range = 8 <= side <= 1024 and channels in (1, 3) and 64 <= most <= 10**12
+        if not (in_range and all(0 <= share <= 0.5 for share in shares) and all(isinstance(flag, bool) for flag in flags)):
             raise ModelFileError(sentence("The picture input of the model", "have a side of 8 to 1024 and 1 or 3 channels", state))
-        return cls(side, channels, most, shift)
+        return cls(side, channels, most, shares[0], shares[1], shares[2], mirror=flags[0], views=flags[1])
 
     # ------------------------------------------------------------ decoding
 
@@ -208,20 +231,40 @@ class ImageInput(Input):
         return torch.from_numpy(np.ascontiguousarray(stacked)), Context()
 
     def layer(self, x: Tensor) -> Layer:
-        return Standardize.measured(x)
+        small = self.side <= 40 and self.channels == 3
+        return Whiten.measured(x, kernel=2 if small else 3, stride=2 if self.side >= STRIDE_FROM else 1)
 
-    def augment(self, x: Tensor, context: Context, draws: Tensor) -> tuple[Tensor, Context]:
-        """Each picture moved by up to `shift` of its side, the border reflected. x uint8 [N, H, W, C]."""
-        reach = max(1, round(self.shift * self.side)) if self.shift else 0
-        if not reach:
-            return x, context
-        count, rows, columns, _ = x.shape
-        padded = F.pad(x.permute(0, 3, 1, 2).float(), (reach,) * 4, mode="reflect").to(torch.uint8).permute(0, 2, 3, 1)
-        corner = (draws[:, :2] * (2 * reach + 1)).long().clamp_(0, 2 * reach)
-        example = torch.arange(count, device=x.device)[:, None, None]
-        down = (corner[:, :1] + torch.arange(rows, device=x.device))[:, :, None]
-        right = (corner[:, 1:] + torch.arange(columns, device=x.device))[:, None, :]
-        return padded[example, down, right], context
+    def augment(self, x: Tensor, context: Context, draws: Tensor, detail: float = 1.0) -> tuple[Tensor, Context]:
+        """Each picture moved, the border reflected, or cropped and resized; perhaps mirrored; perhaps partly painted over.
+
+        x uint8 [N, H, W, C] -> the same, or smaller by `detail`.
+        """
+        mirrored = draws[:, 0] >= 0.5 if self.mirror else torch.zeros(len(x), dtype=torch.bool, device=x.device)
+        if self.crop:
+            x = _random_crop(x, draws, mirrored, self.crop, detail)
+        else:
+            x = _random_shift(x, draws, mirrored, max(1, round(self.shift * self.side)) if self.shift else 0)
+            x = _resized(x, detail) if detail < 1 else x
+        return (_paint_over(x, draws[:, 5:7], self.cutout) if self.cutout else x), context
+
+    def doubted(self) -> ImageInput | None:
+        return None if self.mirror else replace(self, mirror=True)
+
+    def disguise(self, x: Tensor, context: Context) -> tuple[Tensor, Context]:
+        return x.flip(2), context
+
+    def several(self, x: Tensor, context: Context) -> list[tuple[float, Tensor, Context]]:
+        """As it is, moved up and left by a pixel, and down and right; and the mirror images of these where mirroring keeps the label."""
+        if not self.views:
+            return [(1.0, x, context)]
+        still = torch.zeros(len(x), dtype=torch.bool, device=x.device)
+        moved = [(0.5, x), *((0.25, _shifted(x, torch.full((len(x), 2), by, device=x.device), still)) for by in (-1, 1))]
+        if self.mirror:
+            moved = [(share / 2, view) for share, seen in moved for view in (seen, seen.flip(2))]
+        return [(share, view, context) for share, view in moved]
+
+    def single(self) -> ImageInput:
+        return replace(self, views=False) if self.views else self
 
     # ------------------------------------------------------------ generated pictures
 
@@ -260,6 +303,57 @@ class ImageInput(Input):
                 picture = np.where(pattern[..., None] == 0, low, high) * np.ones(shape)
             made.append(picture.astype(np.uint8))
         return made
+
+
+# ---------------------------------------------------------------- augmentation of whole batches
+
+
+def _shifted(x: Tensor, by: Tensor, mirrored: Tensor) -> Tensor:
+    """Pictures [N, H, W, C] moved by [N, 2] rows and columns, the border reflected; `mirrored` [N] from right to left as well."""
+    rows = _reflected(torch.arange(x.shape[1], device=x.device) + by[:, :1], x.shape[1])
+    columns = _reflected(torch.arange(x.shape[2], device=x.device) + by[:, 1:], x.shape[2])
+    columns = torch.where(mirrored[:, None], columns.flip(1), columns)
+    return x[torch.arange(len(x), device=x.device)[:, None, None], rows[:, :, None], columns[:, None, :]]
+
+
+def _reflected(places: Tensor, size: int) -> Tensor:
+    """Places outside 0 … size - 1 as in a mirror at the first or last."""
+    places = places.abs()
+    return torch.where(places >= size, 2 * (size - 1) - places, places)
+
+
+def _random_shift(x: Tensor, draws: Tensor, mirrored: Tensor, reach: int) -> Tensor:
+    by = (draws[:, 1:3] * (2 * reach + 1)).long().clamp_(0, 2 * reach) - reach
+    return _shifted(x, by, mirrored)
+
+
+def _random_crop(x: Tensor, draws: Tensor, mirrored: Tensor, smallest: float, detail: float) -> Tensor:
+    """A part of each picture, of `smallest` to all of its area and 3:4 to 4:3 in shape, resized to the picture's side (times `detail`)."""
+    area, shape = smallest + (1 - smallest) * draws[:, 3], (4 / 3) ** (2 * draws[:, 4] - 1)
+    high, wide = (area * shape).sqrt().clamp_max(1.0), (area / shape).sqrt().clamp_max(1.0)
+    down, right = (1 - high) * (2 * draws[:, 1] - 1), (1 - wide) * (2 * draws[:, 2] - 1)
+    zero = torch.zeros_like(area)
+    wide = torch.where(mirrored, -wide, wide)
+    window = torch.stack([torch.stack([wide, zero, right], 1), torch.stack([zero, high, down], 1)], 1)
+    side = [max(8, round(size * detail)) for size in x.shape[1:3]]
+    grid = F.affine_grid(window, [len(x), x.shape[3], *side], align_corners=False)
+    resized = F.grid_sample(x.permute(0, 3, 1, 2).float(), grid, padding_mode="reflection", align_corners=False)
+    return resized.round_().clamp_(0, 255).to(torch.uint8).permute(0, 2, 3, 1)
+
+
+def _resized(x: Tensor, detail: float) -> Tensor:
+    side = [max(8, round(size * detail)) for size in x.shape[1:3]]
+    smaller = F.interpolate(x.permute(0, 3, 1, 2).float(), side, mode="bilinear", antialias=True, align_corners=False)
+    return smaller.round_().clamp_(0, 255).to(torch.uint8).permute(0, 2, 3, 1)
+
+
+def _paint_over(x: Tensor, where: Tensor, share: float) -> Tensor:
+    """A square of each picture takes the picture's mean color (DeVries & Taylor 2017, https://arxiv.org/abs/1708.04552)."""
+    half = share / 2
+    rows = (torch.arange(x.shape[1], device=x.device) + 0.5) / x.shape[1] - where[:, :1]
+    columns = (torch.arange(x.shape[2], device=x.device) + 0.5) / x.shape[2] - where[:, 1:]
+    inside = (rows.abs() <= half)[:, :, None, None] & (columns.abs() <= half)[:, None, :, None]
+    return torch.where(inside, x.float().mean((1, 2), keepdim=True).to(torch.uint8), x)
 
 
 # ---------------------------------------------------------------- decoding, step by step

@@ -2,6 +2,20 @@
 
 from lamina.layers.base import LAYER_KINDS, Context, Layer, build_layer
 from lamina.layers.linear import Linear
-from lamina.layers.picture import Convolution, GlobalPool, Residual, Standardize
+from lamina.layers.mobile import InvertedResidual, MobileConvolution
+from lamina.layers.picture import Convolution, GlobalPool, Residual, Standardize, Whiten
 
-__all__ = ["LAYER_KINDS", "Context", "Convolution", "GlobalPool", "Layer", "Linear", "Residual", "Standardize", "build_layer"]
+__all__ = [
+    "LAYER_KINDS",
+    "Context",
+    "Convolution",
+    "GlobalPool",
+    "InvertedResidual",
+    "Layer",
+    "Linear",
+    "MobileConvolution",
+    "Residual",
+    "Standardize",
+    "Whiten",
+    "build_layer",
+]

@@ -1,6 +1,6 @@
 """Networks: named layers stacked."""
 
-from lamina.networks.conv_net import conv_net, conv_net_width
+from lamina.networks.conv_net import conv_net, conv_net_outputs
 from lamina.networks.network import Network, build_network
 
-__all__ = ["Network", "build_network", "conv_net", "conv_net_width"]
+__all__ = ["Network", "build_network", "conv_net", "conv_net_outputs"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -14,7 +14,8 @@ from lamina.errors import DataError, sentence
 from lamina.networks import Network
 from lamina.training.distributed import World, fill, whole
 
-FORMAT = 1
+FORMAT = 2
+PARTS = ("network", "optimizer", "best", "average")
 
 
 @dataclass
@@ -29,24 +30,42 @@ class State:
     best: dict[str, Tensor]
     """Weights of the best check so far; empty = the last are taken."""
     best_score: float | None
+    average: dict[str, Tensor] = field(default_factory=dict)
+    """Running means of the network's tensors; empty = none are kept."""
 
 
 def take_state(
-    leg: str, step: int, network: Network, optimizer: torch.optim.Optimizer, best: dict[str, Tensor], best_score: float | None
+    leg: str,
+    step: int,
+    network: Network,
+    optimizer: torch.optim.Optimizer,
+    best: dict[str, Tensor],
+    best_score: float | None,
+    average: dict[str, Tensor],
 ) -> State:
     moments = {}
     for number, parameter in enumerate(_parameters(optimizer)):
         for key, value in optimizer.state.get(parameter, {}).items():
             if isinstance(value, Tensor):
                 moments[f"{number}.{key}"] = whole(value).detach().clone()
-    weights = {name: whole(value).detach().clone() for name, value in network.state_dict().items()}
-    return State(leg, step, weights, moments, dict(best), best_score)
+    averages = {name: value.clone() for name, value in average.items()}
+    return State(leg, step, copied(network), moments, dict(best), best_score, averages)
+
+
+def copied(network: Network) -> dict[str, Tensor]:
+    """Whole copies of the network's tensors."""
+    return {name: whole(value).detach().clone() for name, value in network.state_dict().items()}
+
+
+def put_weights(network: Network, weights: dict[str, Tensor]) -> None:
+    """Copy whole tensors back into the memory that the network holds."""
+    for name, own in network.state_dict().items():
+        fill(own, weights[name])
 
 
 def put_state(state: State, network: Network, optimizer: torch.optim.Optimizer) -> None:
     """Copy a state back into the memory that network and optimizer already hold, so that nothing depends on where it was loaded."""
-    for name, own in network.state_dict().items():
-        fill(own, state.network[name])
+    put_weights(network, state.network)
     for number, parameter in enumerate(_parameters(optimizer)):
         kept = {name.split(".", 1)[1]: value for name, value in state.optimizer.items() if name.split(".", 1)[0] == str(number)}
         optimizer.state[parameter] = {}
@@ -62,11 +81,7 @@ def write_checkpoint(state: State, path: Path, world: World) -> None:
         return
     from safetensors.torch import save
 
-    tensors = {
-        f"{part}/{name}": value.cpu().contiguous()
-        for part in ("network", "optimizer", "best")
-        for name, value in getattr(state, part).items()
-    }
+    tensors = {f"{part}/{name}": value.cpu().contiguous() for part in PARTS for name, value in getattr(state, part).items()}
     about = {"format": FORMAT, "leg": state.leg, "step": state.step, "best_score": state.best_score}
     write_bytes(path, save(tensors, {"lamina": json.dumps(about)}))
 
@@ -83,11 +98,11 @@ def read_checkpoint(path: Path) -> State | None:
             tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118 (no mapping)
     except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
         raise DataError(sentence(f"The checkpoint {path}", "be whole", str(error), "Train anew.")) from error
-    parts: dict[str, dict[str, Tensor]] = {"network": {}, "optimizer": {}, "best": {}}
+    parts: dict[str, dict[str, Tensor]] = {part: {} for part in PARTS}
     for name, value in tensors.items():
         part, rest = name.split("/", 1)
         parts[part][rest] = value
-    return State(about["leg"], about["step"], parts["network"], parts["optimizer"], parts["best"], about["best_score"])
+    return State(about["leg"], about["step"], parts["network"], parts["optimizer"], parts["best"], about["best_score"], parts["average"])
 
 
 def _parameters(optimizer: torch.optim.Optimizer) -> list[Tensor]:

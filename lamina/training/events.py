@@ -68,6 +68,17 @@ class Revised(Event):
 
 
 @dataclass(frozen=True)
+class Decided(Event):
+    """Whether the augmentation that does not suit all data is used from `step` on: the score without and with it tells."""
+
+    leg: str
+    step: int
+    used: bool
+    score: float
+    disguised: float
+
+
+@dataclass(frozen=True)
 class Saved(Event):
     leg: str
     step: int

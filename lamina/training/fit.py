@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +18,12 @@ from torch import Tensor
 
 from lamina.data.batches import Batch, Feed
 from lamina.errors import Interrupted, ResourceError, TrainingBroke, sentence
+from lamina.inputs import Input
 from lamina.networks import Network
 from lamina.outputs import Output, Progress
-from lamina.training.checkpoint import State, put_state, read_checkpoint, take_state, write_checkpoint
-from lamina.training.distributed import current_world, fill, unsharded, whole, wrap
-from lamina.training.events import Before, Checked, Finished, Revised, Saved, Started, Stepped, Tell
+from lamina.training.checkpoint import State, copied, put_state, put_weights, read_checkpoint, take_state, write_checkpoint
+from lamina.training.distributed import current_world, unsharded, whole, wrap
+from lamina.training.events import Before, Checked, Decided, Finished, Revised, Saved, Started, Stepped, Tell
 from lamina.training.inference import BATCH
 from lamina.training.loop import training_loop
 from lamina.training.objective import Objective
@@ -38,9 +39,15 @@ SECOND_CHANCE = 0.3
 """After a loss that is not a number the rate is multiplied by this, once."""
 LOOKED_AT = 512
 EVALUATION = 0.45
-"""Time of one answer, as a share of one example's training step, until a check has measured it."""
+"""Time of one example of a check, as a share of one example's training step, until a check has measured it."""
+ANSWER = 0.9
+"""Time of one answer after training (always fp32), as such a share."""
 CAUTION = 1.5
 WORTH_ADDING = 0.02
+WARM_AVERAGE = 10
+"""The running mean of the weights begins with a horizon of a tenth of the steps made."""
+DOUBT = 0.02
+"""The doubted augmentation keeps the labels when the score falls by at most this (and by what chance explains) under it."""
 LATE, EARLY = 1.03, 0.85
 """The number of steps is revised when the forecast leaves this share of the time that is left."""
 
@@ -53,6 +60,8 @@ class Fitted:
     score: float | None
     """Of the best check."""
     seconds: float
+    input: Input
+    """With the augmentations that training found to keep the labels."""
 
 
 @dataclass(frozen=True)
@@ -88,13 +97,14 @@ class _Driver:
         self.optimizer = make_optimizer(network, plan)
         self.best: dict[str, Tensor] = {}
         self.best_score: float | None = None
+        self.average: dict[str, Tensor] = {}
         self.done = 0
         self.unread: list[Tensor] = []
         self.loss = float("nan")
         self.waited = 0.0
         self.check_seconds = 0.0
         self.speeds: list[float] = []
-        """Steps per second at each of the last reads."""
+        """Steps at full resolution per second, at each of the last reads."""
         self.revised_at = time.monotonic()
 
     def run(self) -> Fitted:
@@ -114,11 +124,11 @@ class _Driver:
                 except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
                     self._out_of_memory(error)
         self._save(self._take())
-        if self.best:
-            for name, own in self.network.state_dict().items():
-                fill(own, self.best[name])
-        self.tell(Finished(self.work.leg, self.done, time.monotonic() - start))
-        return Fitted(self.done, self.loss, self.best_score, time.monotonic() - start)
+        if self.best or self.average:
+            put_weights(self.network, self.best or self.average)
+        seconds = time.monotonic() - start
+        self.tell(Finished(self.work.leg, self.done, seconds))
+        return Fitted(self.done, self.loss, self.best_score, seconds, self._feed(self.done).input)
 
     # ------------------------------------------------------------ the steps
 
@@ -131,17 +141,18 @@ class _Driver:
         for step in training_loop(self.objective, self._steps(), self.optimizer, lambda n: plan.rate(leg, n), plan.seed, self.world):
             self.done = step.number + 1
             self.unread.append(step.loss)
+            self._average_weights()
             now = time.monotonic()
             check = self.done % plan.check_every == 0 or self.done == plan.total(leg)
             alone = self.world.size == 1  # several processes act only where all of them do: at checks
             if check or len(self.unread) >= 512 or (alone and now - last_read >= SECONDS_BETWEEN_READS):
                 if not self._read_losses():
                     return self._second_chance()
-                speed = (self.done - steps_at_read) / max(1e-9, now - last_read)
-                waited = min(1.0, self.waited / max(1e-9, now - last_read))
+                speed = (self.done - steps_at_read) / max(1e-9, time.monotonic() - last_read)
+                waited = min(1.0, self.waited / max(1e-9, time.monotonic() - last_read))
                 self.tell(Stepped(leg, self.done, self.loss, step.rate, speed * plan.batch, waited))
                 last_read, steps_at_read, self.waited = time.monotonic(), self.done, 0.0
-                self._keep_to_the_clock(speed)
+                self._keep_to_the_clock(speed * plan.cost(leg, step.number))
             if check and not self._check():
                 return self._second_chance()
             if stop.is_set() if alone else check and float(self.world.sum(torch.tensor(float(stop.is_set())))):
@@ -159,11 +170,46 @@ class _Driver:
         while self.done < plan.total(leg):
             start = time.monotonic()
             number = self.done
-            examples, draws = self.feed.training(self.work.train, plan.seed, number, plan.batch, self.world.rank, self.world.size)
+            feed, detail = self._feed(number), plan.detail(leg, number)
+            examples, draws = feed.training(self.work.train, plan.seed, number, plan.batch, self.world.rank, self.world.size)
             size = max(1, plan.micro_batch_at(leg, number) // self.world.size)
-            batches = [self.feed.batch(examples[i : i + size], draws[i : i + size]) for i in range(0, len(examples), size)]
+            batches = [feed.batch(examples[i : i + size], draws[i : i + size], detail) for i in range(0, len(examples), size)]
             self.waited += time.monotonic() - start
             yield number, plan.fraction(leg, number), batches
+
+    def _feed(self, step: int) -> Feed:
+        """The feed, with the doubted augmentation where it is used."""
+        doubted = self.feed.input.doubted() if self.plan.doubted(self.work.leg, step) else None
+        return replace(self.feed, input=doubted) if doubted else self.feed
+
+    def _average_weights(self) -> None:
+        """The running mean of the weights (Polyak & Juditsky 1992, https://doi.org/10.1137/0330046), its horizon growing at first."""
+        if not self.plan.average:
+            return
+        now = {name: whole(value).detach() for name, value in self.network.state_dict().items()}
+        if not self.average:
+            self.average = {name: value.clone() for name, value in now.items()}
+            return
+        horizon = max(1.0, min(self.plan.average * self.plan.total(self.work.leg), self.done / WARM_AVERAGE))
+        numbers = [name for name, value in now.items() if value.is_floating_point()]
+        torch._foreach_lerp_([self.average[name] for name in numbers], [now[name] for name in numbers], 1 / horizon)
+        for name in now.keys() - set(numbers):
+            self.average[name].copy_(now[name])
+
+    @contextmanager
+    def _answering(self) -> Iterator[None]:
+        """Inside, the network holds the weights that would answer if training stopped now, and is in evaluation mode."""
+        self.network.eval()
+        kept = copied(self.network) if self.average else {}
+        if self.average:
+            put_weights(self.network, self.average)
+        try:
+            with unsharded(self.objective), torch.no_grad():
+                yield
+        finally:
+            if kept:
+                put_weights(self.network, kept)
+            self.network.train()
 
     def _read_losses(self) -> bool:
         """Read all losses since the last time; False when one is not a number."""
@@ -174,26 +220,29 @@ class _Driver:
 
     # ------------------------------------------------------------ checks
 
-    def _evaluate(self, examples: Sequence[int]) -> tuple[float, float | None]:
-        """(loss, score) on `examples`, each once, computed exactly as predict does."""
-        self.network.eval()
+    def _evaluate(self, examples: Sequence[int], disguised: bool = False) -> tuple[float, float | None]:
+        """(loss, score) on `examples`, each once, in the number format of training; `disguised` by the doubted augmentation."""
         total, count, right = 0.0, 0.0, 0.0
         scored = True
-        with unsharded(self.objective), torch.no_grad():
+        end = Progress(torch.ones((), device=self.feed.device), torch.zeros((), device=self.feed.device))
+        with self._answering(), torch.autocast(self.feed.device.type, torch.bfloat16, enabled=self.plan.precision == "bf16"):
             for batch in self.feed.in_order(examples, BATCH):
-                hidden, context = self.network.hidden(batch.x, batch.context)
-                end = Progress(torch.ones(()), torch.zeros(()))
+                x, context = self.feed.input.disguise(batch.x, batch.context) if disguised else (batch.x, batch.context)
+                hidden, context = self.network.hidden(x, context)
                 loss_sum, n = self.output.loss(hidden, self.network.head, batch.target, context, end)
                 total, count = total + float(loss_sum), count + float(n)
                 hits = self.output.right(self.network.head(hidden, context)[0], batch.target)
                 scored = scored and hits is not None
                 right += float(hits.sum()) if hits is not None else 0.0
-        self.network.train()
         return total / max(1.0, count), right / len(examples) if scored else None
+
+    def _looked_at(self) -> list[int]:
+        """The held-out examples, or some training examples where none are held out."""
+        return list(self.work.validation) or self.work.train[:: max(1, len(self.work.train) // LOOKED_AT)].tolist()
 
     def _look_before(self) -> None:
         """Score and loss of the untrained network, beside those of a clueless guess; on some training examples where none are held out."""
-        examples = list(self.work.validation) or self.work.train[:: max(1, len(self.work.train) // LOOKED_AT)].tolist()
+        examples = self._looked_at()
         loss, score = self._evaluate(examples)
         clueless = self.output.clueless([self.feed.targets[index] for index in examples])
         self.tell(Before(self.work.leg, score, loss, clueless[0] if clueless else None, clueless[1] if clueless else None))
@@ -210,10 +259,24 @@ class _Driver:
             better = self.best_score is None or worth >= self.best_score
             if better:
                 self.best_score = worth
-                self.best = {name: whole(value).detach().clone() for name, value in self.network.state_dict().items()}
+                self.best = {name: value.clone() for name, value in self.average.items()} or copied(self.network)
             self.tell(Checked(self.work.leg, self.done, loss, score, better))
+        if self.plan.doubted(self.work.leg, self.done) is None and self.feed.input.doubted():
+            self._decide(score)
         self.good = self._take()
         return True
+
+    def _decide(self, score: float | None) -> None:
+        """Try the doubted augmentation on examples that the network does well on without; from then on training uses it, or does not."""
+        examples = self._looked_at()
+        score = score if score is not None else self._evaluate(examples)[1]
+        clueless = self.output.clueless([self.feed.targets[index] for index in examples])
+        if score is None or clueless is None or score < clueless[0] + 0.3 * (1 - clueless[0]):
+            return
+        disguised = self._evaluate(examples, disguised=True)[1] or 0.0
+        allowed = DOUBT + 2 * (score * (1 - score) / len(examples)) ** 0.5
+        self.plan.revise(Revision(self.work.leg, self.done, "doubted", float(score - disguised <= allowed), f"{score:.4f} {disguised:.4f}"))
+        self.tell(Decided(self.work.leg, self.done, score - disguised <= allowed, score, disguised))
 
     # ------------------------------------------------------------ what can go otherwise
 
@@ -232,8 +295,10 @@ class _Driver:
         speed = statistics.median(self.speeds)
         checked = len(self.work.validation) if self.check_seconds else 0
         one_answer = self.check_seconds / checked if checked else EVALUATION / (speed * self.plan.batch)
-        answers = len(self.work.validation) * (left // self.plan.check_every + 1) + self.work.answers_after
-        room = max(0.0, seconds - CAUTION * one_answer * answers) * speed
+        checks = len(self.work.validation) * (left // self.plan.check_every + 1)
+        answering = one_answer * checks + ANSWER / EVALUATION * one_answer * self.work.answers_after
+        mean_cost = self.plan.mean_cost(self.plan.fraction(self.work.leg, self.done))
+        room = max(0.0, seconds - CAUTION * answering) * speed / mean_cost
         most = max(self.plan.most_steps, self.plan.steps)
         late = left > room * LATE
         early = left < room * EARLY and room - left > WORTH_ADDING * self.plan.steps and total < most
@@ -291,11 +356,12 @@ class _Driver:
     # ------------------------------------------------------------ states
 
     def _take(self) -> State:
-        return take_state(self.work.leg, self.done, self.network, self.optimizer, self.best, self.best_score)
+        return take_state(self.work.leg, self.done, self.network, self.optimizer, self.best, self.best_score, self.average)
 
     def _put(self, state: State) -> None:
         put_state(state, self.network, self.optimizer)
         self.done, self.best, self.best_score, self.unread = state.step, dict(state.best), state.best_score, []
+        self.average = {name: value.clone() for name, value in state.average.items()}
 
     def _save(self, state: State) -> None:
         if self.work.checkpoint:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import statistics
 import time
 from collections.abc import Sequence
@@ -19,18 +20,20 @@ from lamina.settings import Settings, cores
 from lamina.task import Recipe, Task
 from lamina.training.device import choose_precision, peak_memory
 from lamina.training.distributed import World
-from lamina.training.fit import EVALUATION
+from lamina.training.fit import ANSWER, EVALUATION
 from lamina.training.loop import training_loop
 from lamina.training.objective import Objective
 from lamina.training.optimizer import make_optimizer
 from lamina.training.plan import Plan
 
-RACE_SECONDS = 0.8
+RACE_SECONDS = (0.8, 4.0)
+"""A race takes at least and at most so long, in between RACE_SHARE of the time left."""
 RACE_STEPS = 24
 ONE_THREAD = 1.05
 """One thread is planned when its step takes at most this many times that of all."""
-RACE_SHARE = 0.04
-"""Of the time left, at most, for one race."""
+RACE_SHARE = 0.01
+HASTE = 0.04
+"""With so little time that a race would take more than this share of it, the race is cut to that share."""
 SELF_TEST_EXAMPLES = 64
 LEAST_STEPS = 10
 """With fewer, and less than one epoch, a training is refused for want of time."""
@@ -38,8 +41,11 @@ SAFETY = 0.96
 """Share of the time left that is planned for; the rest is for what the forecast does not know."""
 MOST_EPOCHS = 4
 """Under --minutes, at most so many times the recipe's epochs; then more would bring nothing, and the rest of the time is given back."""
-COST = 1.6
-"""A network twice as wide costs 2 ** COST times as much per step; only a first guess, then measured."""
+LARGEST_STEP = 6
+"""Under --minutes the network is made at most so many sizes larger than the recipe's."""
+
+
+FROM_RECIPE = {field.name for field in dataclasses.fields(Recipe)} & {field.name for field in dataclasses.fields(Plan)} - {"size", "batch"}
 
 
 @dataclass(frozen=True)
@@ -59,8 +65,8 @@ def make_plan(
     size = min(sizes, key=lambda candidate: abs(candidate - recipe.size))
     plan = Plan(
         task=task.name, seed=settings.seed, threads=cores(settings), device=str(feed.device), precision="fp32", size=size, batch=batch,
-        micro_batch=min(settings.micro_batch or batch, batch), steps=1, check_every=1, learning_rate=recipe.learning_rate,
-        momentum=recipe.momentum, weight_decay=recipe.weight_decay, warmup=recipe.warmup, legs=legs,
+        micro_batch=min(settings.micro_batch or batch, batch), steps=1, check_every=1, legs=legs,
+        **{name: getattr(recipe, name) for name in FROM_RECIPE},
     )  # fmt: skip
     race = _race(task, plan, settings, feed, train, deadline)
     if settings.threads == 0 and plan.threads > 1 and feed.device.type == "cpu":
@@ -68,7 +74,7 @@ def make_plan(
     per_epoch = amounts.train / batch
     epochs = settings.epochs or recipe.epochs
     if deadline is not None:
-        epochs, size = _fit_to_time(race, plan, recipe, sizes, amounts, deadline)
+        size = _fit_to_time(race, plan, recipe, _costs(task, plan, feed, train, sizes), amounts, deadline)
         if size != plan.size:
             plan.size = size
             race = _race(task, plan, settings, feed, train, deadline)
@@ -121,7 +127,9 @@ class Race:
 
 def _race(task: Task, plan: Plan, settings: Settings, feed: Feed, train: np.ndarray, deadline: float | None) -> Race:
     """Steps of a network that is thrown away. The first race also chooses the number format. Little time makes it short."""
-    most = RACE_SECONDS if deadline is None else min(RACE_SECONDS, RACE_SHARE * max(0.0, deadline - time.monotonic()))
+    left = float("inf") if deadline is None else max(0.0, deadline - time.monotonic())
+    most = min(max(RACE_SECONDS[0], RACE_SHARE * left), RACE_SECONDS[1] if deadline is not None else RACE_SECONDS[0], HASTE * left)
+    hasty = most < RACE_SECONDS[0]
     torch.manual_seed(plan.seed)
     examples, draws = feed.training(train, plan.seed, 0, plan.batch)
     sample = feed.batch(examples[: plan.micro_batch], draws[: plan.micro_batch])
@@ -146,8 +154,10 @@ def _race(task: Task, plan: Plan, settings: Settings, feed: Feed, train: np.ndar
         if step.number >= 2 or late:
             seconds.append(now - last)
         last = now
-        if late and len(seconds) >= (3 if most == RACE_SECONDS else 1):
+        if late and len(seconds) >= (1 if hasty else 3):
             break
+    if plan.coarse_until and plan.coarse < 1:
+        plan.coarse_cost = _flops(network, feed.batch(examples[:2], draws[:2], plan.coarse)) / max(1, _flops(network, sample))
     return Race(seconds, sum(p.numel() for p in network.parameters()), _flops(network, sample), peak_memory(feed.device))
 
 
@@ -165,30 +175,38 @@ def _flops(network: Network, sample: Any) -> int:
     return int(3 * counter.get_total_flops() / max(1, len(few)))
 
 
+def _costs(task: Task, plan: Plan, feed: Feed, train: np.ndarray, sizes: Sequence[int]) -> dict[int, float]:
+    """Computations of a training step of each size, as a share of those of the planned one."""
+    batch = feed.batch(train[:2])
+    counted = {size: _flops(placed(task.network(feed.input, feed.output, size, batch.x), feed.device), batch) for size in sizes}
+    return {size: flops / max(1, counted[plan.size]) for size, flops in counted.items()}
+
+
 def _affordable(race: Race, plan: Plan, recipe: Recipe, amounts: Amounts, deadline: float, cost: float = 1.0) -> float:
     """Epochs that fit before the deadline, all legs, checks and the final test counted."""
     left = (deadline - time.monotonic()) * SAFETY
-    answers = EVALUATION * race.step * cost / plan.batch
-    checks = answers * amounts.validation * (recipe.checks + 2)
-    per_leg = (left - answers * amounts.test) / len(plan.legs) - checks
-    return max(0.0, per_leg / (race.step * cost) * plan.batch / amounts.train)
+    one = race.step * cost / plan.batch
+    per_leg = (left - ANSWER * one * amounts.test) / len(plan.legs) - EVALUATION * one * amounts.validation * (recipe.checks + 2)
+    return max(0.0, per_leg / (one * plan.mean_cost()) / amounts.train)
 
 
-def _fit_to_time(race: Race, plan: Plan, recipe: Recipe, sizes: Sequence[int], amounts: Amounts, deadline: float) -> tuple[float, int]:
-    """(epochs, size): the largest size that still sees the examples often enough."""
+def _fit_to_time(race: Race, plan: Plan, recipe: Recipe, costs: dict[int, float], amounts: Amounts, deadline: float) -> int:
+    """The largest size that still sees the examples often enough."""
+    sizes = sorted(costs)
     best = sizes[0]
-    for size in sizes:
-        if size <= 2 * recipe.size:
-            cost = (size / plan.size) ** COST
-            if _affordable(race, plan, recipe, amounts, deadline, cost) >= recipe.least_epochs * (1 if size <= recipe.size else 2):
-                best = size
-    return _affordable(race, plan, recipe, amounts, deadline, (best / plan.size) ** COST), best
+    for place, size in enumerate(sizes):
+        enough = recipe.least_epochs * (1 if size <= recipe.size else 1.5)
+        near = place <= sizes.index(plan.size) + LARGEST_STEP
+        if near and _affordable(race, plan, recipe, amounts, deadline, costs[size]) >= enough:
+            best = size
+    return best
 
 
 def _forecast(race: Race, plan: Plan, recipe: Recipe, amounts: Amounts, epochs: float) -> dict[str, Any]:
     """Seconds and bytes with nominal 90 % intervals, from the spread of the timed steps."""
-    answers = EVALUATION * race.step / plan.batch * (amounts.validation * (recipe.checks + 2) * len(plan.legs) + amounts.test)
-    steps = plan.steps * len(plan.legs)
+    one = race.step / plan.batch
+    answers = one * (EVALUATION * amounts.validation * (recipe.checks + 2) * len(plan.legs) + ANSWER * amounts.test)
+    steps = plan.steps * len(plan.legs) * plan.mean_cost()
     ordered = sorted(race.seconds)
     low, high = ordered[len(ordered) // 10], ordered[-1 - len(ordered) // 10]
     return {

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lamina.data.batches import Batch
+from lamina.inputs import Input
 from lamina.layers import Context
 from lamina.networks import Network
 from lamina.outputs import Output
@@ -28,23 +29,26 @@ class Values(NamedTuple):
         return len(self.values)
 
 
-def each_batch(network: Network, output: Output, batches: Iterable[Batch]) -> Iterator[Values]:
-    """The values of each batch, computed in evaluation mode."""
+def each_batch(network: Network, input: Input, output: Output, batches: Iterable[Batch]) -> Iterator[Values]:
+    """The values of each batch, computed in evaluation mode; the mean over the views that the input makes of it."""
     was_training = network.training
     network.eval()
     until = "" if output.reads == network.head.name else output.reads
     try:
         for batch in batches:
             with torch.inference_mode():
-                signals, context = network(batch.x, batch.context, until)
-                yield Values(signals.float().cpu(), context._replace(caches=None).to(torch.device("cpu")), batch.target.cpu())
+                views = input.several(batch.x, batch.context)
+                found = [(share, network(x, context, until)) for share, x, context in views]
+                values = found[0][1][0].float() if len(found) == 1 else sum(share * signals.float() for share, (signals, _) in found)
+                context = found[0][1][1]._replace(caches=None).to(torch.device("cpu"))
+                yield Values(torch.as_tensor(values).cpu(), context, batch.target.cpu())
     finally:
         network.train(was_training)
 
 
-def run_in_order(network: Network, output: Output, batches: Iterable[Batch]) -> Values:
+def run_in_order(network: Network, input: Input, output: Output, batches: Iterable[Batch]) -> Values:
     """The values of all batches together, each example once; shorter ones padded with 0, as their lengths in the context tell."""
-    return join_values(list(each_batch(network, output, batches)))
+    return join_values(list(each_batch(network, input, output, batches)))
 
 
 def join_values(parts: Sequence[Values]) -> Values:

@@ -1,25 +1,91 @@
-"""Optimizers, from PyTorch, fused where the device has it."""
+"""Optimizers: Muon for filters and matrices, SGD with Nesterov momentum for the head, biases and norms."""
 
 from __future__ import annotations
 
-import torch
-from torch import nn
+from collections.abc import Callable
+from typing import Any
 
+import torch
+from torch import Tensor
+
+from lamina.networks import Network
+from lamina.training.distributed import fill, whole
 from lamina.training.plan import Plan
 
+NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
+NEWTON_SCHULZ_STEPS = 3
+NARROWEST = 8
+"""Filters and matrices with fewer rows or columns than this are left to SGD."""
 
-def make_optimizer(network: nn.Module, plan: Plan) -> torch.optim.Optimizer:
-    """SGD with Nesterov momentum; only matrices and filters decay. The rate is set anew in every step."""
-    trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
-    groups = [
-        {"params": [parameter for parameter in trained if parameter.ndim > 1], "weight_decay": plan.weight_decay},
-        {"params": [parameter for parameter in trained if parameter.ndim <= 1], "weight_decay": 0.0},
-    ]
-    fused = bool(trained) and trained[0].device.type in ("cpu", "cuda", "mps") and not hasattr(trained[0], "device_mesh")
-    return torch.optim.SGD(
-        [group for group in groups if group["params"]],
-        lr=plan.learning_rate,
-        momentum=plan.momentum,
-        nesterov=plan.momentum > 0,
-        fused=fused,
-    )
+
+class Muon(torch.optim.Optimizer):
+    """Muon (Jordan et al. 2024, https://kellerjordan.github.io/posts/muon/) in the groups with `orthogonal`, else SGD.
+
+    The momentum of a filter [outputs, inputs, k, k], seen as a matrix [outputs, rest], is replaced by the nearest matrix whose
+    singular values are all about 1; the filter itself is held at length sqrt(outputs), so that one rate suits every layer.
+    Each group's rate is `lr`, set by the loop, times its `scale`.
+    """
+
+    def __init__(self, groups: list[dict[str, Any]], lr: float) -> None:
+        super().__init__(groups, {"lr": lr, "scale": 1.0, "momentum": 0.0, "weight_decay": 0.0, "orthogonal": False})
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
+        """One step from the gradients that are there."""
+        for group in self.param_groups:
+            rate, momentum, decay = group["lr"] * group["scale"], group["momentum"], group["weight_decay"]
+            for parameter in group["params"]:
+                if parameter.grad is None:
+                    continue
+                gradient = parameter.grad.add(parameter, alpha=decay) if decay else parameter.grad
+                state = self.state[parameter]
+                if "momentum" not in state:
+                    state["momentum"] = torch.zeros_like(parameter)
+                state["momentum"].mul_(momentum).add_(gradient)
+                update = gradient.add(state["momentum"], alpha=momentum)
+                if group["orthogonal"]:
+                    value = whole(parameter)
+                    value = value * (len(value) ** 0.5 / value.norm().clamp_min(1e-7))
+                    fill(parameter, value.sub_(orthogonal(whole(update)), alpha=rate))
+                else:
+                    parameter.sub_(update, alpha=rate)
+
+
+def orthogonal(matrix: Tensor) -> Tensor:
+    """The nearest matrix with singular values of about 1, by Newton-Schulz steps; axes beyond the first count as one."""
+    fast = torch.float64 if matrix.dtype == torch.float64 else torch.bfloat16 if matrix.device.type == "cuda" else torch.float32
+    x = matrix.reshape(len(matrix), -1).to(fast)
+    upright = len(x) > x.shape[1]
+    x = x.T if upright else x
+    x = x / (x.norm() + 1e-7)
+    a, b, c = NEWTON_SCHULZ
+    for _ in range(NEWTON_SCHULZ_STEPS):
+        product = x @ x.T
+        x = a * x + (b * product + c * product @ product) @ x
+    return (x.T if upright else x).reshape(matrix.shape).to(matrix.dtype)
+
+
+def make_optimizer(network: Network, plan: Plan) -> torch.optim.Optimizer:
+    """The plan's optimizer over the trained parameters: filters and matrices, the head, and the rest. The loop sets the rate in every step.
+
+    Only filters, matrices and the head decay. Embedding tables are no matrices here.
+    """
+    head = {id(parameter) for parameter in network.head.parameters()}
+    tables = {id(module.weight) for module in network.modules() if isinstance(module, torch.nn.Embedding)}
+    groups: dict[str, list[Tensor]] = {"filters": [], "head": [], "rest": []}
+    for parameter in network.parameters():
+        if parameter.requires_grad:
+            matrix = parameter.ndim > 1 and id(parameter) not in tables and min(len(parameter), parameter[0].numel()) >= NARROWEST
+            groups["head" if id(parameter) in head else "filters" if matrix else "rest"].append(parameter)
+    muon = plan.optimizer == "muon"
+    scales = {"filters": 1.0, "head": plan.head_rate / plan.learning_rate, "rest": plan.rest_rate / plan.learning_rate}
+    made: list[dict[str, Any]] = []
+    for name, members in groups.items():
+        orthogonal = muon and name == "filters"
+        momentum = plan.rest_momentum if muon and name != "filters" else plan.momentum
+        for matrices in (True, False):
+            if part := [parameter for parameter in members if (parameter.ndim > 1) == matrices]:
+                decay = plan.weight_decay if matrices and not orthogonal else 0.0
+                scale = scales[name] if muon else 1.0
+                made.append({"params": part, "scale": scale, "momentum": momentum, "weight_decay": decay, "orthogonal": orthogonal})
+    return Muon(made, plan.learning_rate)

@@ -22,7 +22,8 @@ class Revision:
     leg: str
     step: int
     kind: str
-    """steps: a new total; rate: the learning rate times `value`; micro_batch: at most so many examples at once."""
+    """steps: a new total; rate: the learning rate times `value`; micro_batch: at most so many examples at once; doubted: whether the
+    doubted augmentation is used (1) or not (0)."""
     value: float
     why: str
 
@@ -40,12 +41,23 @@ class Plan:
     steps: int
     """Per leg."""
     check_every: int
-    learning_rate: float
-    momentum: float
-    weight_decay: float
-    warmup: float
     legs: list[str]
     """Networks to train one after another: final, or fold1 … fold5 and final."""
+    learning_rate: float
+    """This and the following: as in Recipe (lamina/task.py)."""
+    optimizer: str = "sgd"
+    head_rate: float = 0.0
+    rest_rate: float = 0.0
+    momentum: float = 0.9
+    rest_momentum: float = 0.9
+    weight_decay: float = 0.0
+    warmup: float = 0.0
+    flat: float = 0.0
+    average: float = 0.0
+    coarse: float = 1.0
+    coarse_until: float = 0.0
+    coarse_cost: float = 1.0
+    """Time of a step at the coarse resolution, as a share of one at the full; measured."""
     most_steps: int = 0
     """A leg is never made longer than this; 0 = than `steps`."""
     shard: bool = False
@@ -76,14 +88,33 @@ class Plan:
         return min(1.0, done + (1 - done) * (step - since) / max(1, total - since))
 
     def rate(self, leg: str, step: int) -> float:
-        """Learning rate: a straight rise over the first `warmup`, then straight down to 0."""
+        """Learning rate: a straight rise over the first `warmup`, level until `flat`, then straight down to 0."""
         fraction = self.fraction(leg, step)
+        level = max(self.warmup, self.flat)
         rise = (fraction + 1 / max(1, self.steps)) / self.warmup if fraction < self.warmup else 1.0
-        fall = (1 - fraction) / (1 - self.warmup) if fraction >= self.warmup else 1.0
+        fall = (1 - fraction) / (1 - level) if fraction >= level else 1.0
         scale = 1.0
         for revision in self.revised(leg, "rate"):
             scale *= revision.value if step >= revision.step else 1.0
         return self.learning_rate * min(rise, 1.0) * fall * scale
+
+    def detail(self, leg: str, step: int) -> float:
+        """Share of the full resolution at `step`."""
+        return self.coarse if self.fraction(leg, step) < self.coarse_until else 1.0
+
+    def cost(self, leg: str, step: int) -> float:
+        """Time of the step, as a share of one at full resolution."""
+        return self.coarse_cost if self.detail(leg, step) < 1 else 1.0
+
+    def mean_cost(self, fraction: float = 0.0) -> float:
+        """Mean time of the steps from `fraction` of the schedule on, as a share of one at full resolution."""
+        coarse = max(0.0, self.coarse_until - fraction) / max(1e-9, 1 - fraction) if self.coarse < 1 else 0.0
+        return coarse * self.coarse_cost + 1 - coarse
+
+    def doubted(self, leg: str, step: int) -> bool | None:
+        """Whether the doubted augmentation is used at `step`; None when that is not decided yet."""
+        decided = [revision for revision in self.revised(leg, "doubted") if revision.step <= step]
+        return bool(decided[-1].value) if decided else None
 
     def micro_batch_at(self, leg: str, step: int) -> int:
         at_most = [int(revision.value) for revision in self.revised(leg, "micro_batch") if step >= revision.step]

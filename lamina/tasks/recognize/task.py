@@ -7,26 +7,32 @@ from typing import Any
 from torch import Tensor
 
 from lamina.inputs import ImageInput, Input
+from lamina.layers import Whiten
 from lamina.metrics import wilson_interval
-from lamina.networks import Network, conv_net, conv_net_width
+from lamina.networks import Network, conv_net, conv_net_outputs
 from lamina.outputs import Answer, ClassesOutput, Output
 from lamina.task import Recipe, Score, Task
 
-SIZES = [16, 24, 32, 48, 64, 96]
+SIZES = [16, 24, 32, 48, 64, 80, 96, 128, 192, 256]
 
 
 def _network(input: Input, output: Output, size: int, x: Tensor) -> Network:
     assert isinstance(input, ImageInput)
-    hidden = conv_net(input.side, input.channels, size)
-    return Network([("input", input.layer(x)), *hidden, ("head", output.head(conv_net_width(hidden)))])
+    first = input.layer(x)
+    assert isinstance(first, Whiten)
+    hidden = conv_net(input.side // first.stride, first.outputs, size)
+    return Network([("input", first), *hidden, ("head", output.head(conv_net_outputs(hidden)))])
 
 
 def _recipe(examples: int) -> Recipe:
     """More examples: larger batches, fewer epochs. Tuned on validation parts only (docs/log.md)."""
     batch = 32 if examples < 500 else 64 if examples < 4_000 else 128 if examples < 20_000 else 256
-    epochs = 60 if examples < 500 else 30 if examples < 4_000 else 16 if examples < 20_000 else 10
-    rate = 0.1 * (batch / 64) ** 0.8
-    return Recipe(epochs, least_epochs=min(epochs, 8), batch=batch, size=16, learning_rate=rate, weight_decay=1e-3)
+    epochs = 60 if examples < 500 else 24 if examples < 4_000 else 16 if examples < 20_000 else 10
+    size = 32 if examples < 4_000 else 48 if examples < 20_000 else 64
+    return Recipe(
+        epochs, least_epochs=min(epochs, 8), batch=batch, size=size, optimizer="muon", learning_rate=0.1 * (batch / 256) ** 0.5,
+        momentum=0.6, head_rate=0.02, rest_rate=0.3, rest_momentum=0.85, average=0.03, coarse=0.75, coarse_until=0.5,
+    )  # fmt: skip
 
 
 def _score(answers: list[Any], truths: list[Any]) -> Score:
@@ -39,7 +45,7 @@ def _score(answers: list[Any], truths: list[Any]) -> Score:
 RECOGNIZE = Task(
     name="recognize",
     question="What is this?",
-    input=lambda settings: ImageInput(side=settings.side, max_pixels=settings.max_pixels),
+    input=lambda settings: ImageInput(side=settings.side, max_pixels=settings.max_pixels, views=settings.views),
     output=lambda settings: ClassesOutput(),
     network=_network,
     sizes=lambda input, settings: [settings.width] if settings.width else SIZES,

