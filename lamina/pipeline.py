@@ -272,7 +272,9 @@ def _leg(
             elif isinstance(event, Revised):
                 screen.warn(f"Plan revised at step {event.step}: {event.kind} {event.value:g} ({event.why})")
 
-        answers_after = len(prepared.split.indices("test")) or len(prepared.split.parts) // len(plan.legs)
+        views = len(feed.input.several(*feed.input.collate(feed.values.take(train_part[:1]))))
+        tested = len(prepared.split.indices("test")) or len(prepared.split.parts) // len(plan.legs)
+        answers_after = tested * (1 if views == 1 else 2 * views + 1)  # twice as many when mirroring comes into use, and once alone
         work = Work(leg, train_part, validation, deadline, answers_after, run.path("checkpoint.safetensors"))
         fitted = fit(network, feed.output, feed, work, plan, tell)
     return network, replace(feed, input=fitted.input)

@@ -35,7 +35,8 @@ def main(out: Path, kind: str) -> None:
     def train(steps: int, checkpoint: Path | None) -> Network:
         torch.manual_seed(0)
         network = Network([("input", Vectors().layer(None)), ("hidden", Linear(8, 16)), ("tanh", Tanh()), ("head", Linear(16, 3))]).double()
-        plan = make_plan(batch=32, micro_batch=32, steps=20, check_every=5, shard=kind == "fsdp")
+        rates = {"optimizer": "muon", "learning_rate": 0.05, "head_rate": 0.1, "rest_rate": 0.1, "average": 0.1}
+        plan = make_plan(batch=32, micro_batch=32, steps=20, check_every=5, shard=kind == "fsdp", **rates)
         plan.steps = steps
         fit(network, feed.output, feed, Work("final", np.arange(64), checkpoint=checkpoint), plan)
         return network
@@ -47,7 +48,7 @@ def main(out: Path, kind: str) -> None:
     state = read_checkpoint(path)
     assert state is not None and state.step == 20
     weights = {name: whole(value).clone() for name, value in straight.state_dict().items()}
-    for name, value in state.network.items():
+    for name, value in state.average.items():
         assert torch.equal(value, weights[name]), name
     if world.rank == 0:
         network = Network([("input", Vectors().layer(None)), ("hidden", Linear(8, 16)), ("tanh", Tanh()), ("head", Linear(16, 3))])

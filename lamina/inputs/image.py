@@ -232,7 +232,8 @@ class ImageInput(Input):
 
     def layer(self, x: Tensor) -> Layer:
         small = self.side <= 40 and self.channels == 3
-        return Whiten.measured(x, kernel=2 if small else 3, stride=2 if self.side >= STRIDE_FROM else 1)
+        directions = 8 if self.channels == 1 else 12 if small else 16  # of 9, 12 or 27; multiples of 4 compute faster
+        return Whiten.measured(x, 2 if small else 3, directions, stride=2 if self.side >= STRIDE_FROM else 1)
 
     def augment(self, x: Tensor, context: Context, draws: Tensor, detail: float = 1.0) -> tuple[Tensor, Context]:
         """Each picture moved, the border reflected, or cropped and resized; perhaps mirrored; perhaps partly painted over.

@@ -54,9 +54,9 @@ class Whiten(Layer):
     deviation: Tensor
     filters: Tensor
 
-    def __init__(self, channels: int, kernel: int, stride: int = 1) -> None:
+    def __init__(self, channels: int, kernel: int, directions: int, stride: int = 1) -> None:
         super().__init__()
-        self.channels, self.kernel, self.stride = channels, kernel, stride
+        self.channels, self.kernel, self.directions, self.stride = channels, kernel, directions, stride
         self.register_buffer("mean", torch.zeros(channels))
         self.register_buffer("deviation", torch.ones(channels))
         self.register_buffer("filters", torch.zeros(self.outputs, channels, kernel, kernel))
@@ -64,22 +64,23 @@ class Whiten(Layer):
 
     @property
     def outputs(self) -> int:
-        return 2 * self.channels * self.kernel**2
+        return 2 * self.directions
 
     @classmethod
-    def measured(cls, x: Tensor, kernel: int, stride: int = 1) -> Whiten:
-        """Fitted on a uint8 batch [N, H, W, C] of training pictures."""
-        layer = cls(x.shape[-1], kernel, stride)
+    def measured(cls, x: Tensor, kernel: int, directions: int, stride: int = 1) -> Whiten:
+        """Fitted on a uint8 batch [N, H, W, C] of training pictures: the `directions` in which patches vary most."""
+        layer = cls(x.shape[-1], kernel, directions, stride)
         standard = Standardize.measured(x)
         layer.mean.copy_(standard.mean)
         layer.deviation.copy_(standard.deviation)
         pictures = standard(x, Context())[0]
-        covariance, count = torch.zeros(layer.outputs // 2, layer.outputs // 2, dtype=torch.float64), 0
+        size = layer.channels * kernel**2
+        covariance, count = torch.zeros(size, size, dtype=torch.float64), 0
         for some in pictures.split(64):
-            patches = F.unfold(some, kernel, stride=stride).transpose(1, 2).reshape(-1, layer.outputs // 2).double()
+            patches = F.unfold(some, kernel, stride=stride).transpose(1, 2).reshape(-1, size).double()
             covariance, count = covariance + patches.T @ patches, count + len(patches)
         values, vectors = torch.linalg.eigh(covariance / max(1, count))
-        filters = (vectors / (values.clamp_min(0) + WHITEN_FLOOR).sqrt()).T.flip(0).reshape(-1, layer.channels, kernel, kernel)
+        filters = (vectors / (values.clamp_min(0) + WHITEN_FLOOR).sqrt()).T.flip(0)[:directions].reshape(-1, layer.channels, kernel, kernel)
         layer.filters.copy_(torch.cat([filters, -filters]))
         return layer
 

@@ -41,8 +41,8 @@ SAFETY = 0.96
 """Share of the time left that is planned for; the rest is for what the forecast does not know."""
 MOST_EPOCHS = 4
 """Under --minutes, at most so many times the recipe's epochs; then more would bring nothing, and the rest of the time is given back."""
-LARGEST_STEP = 6
-"""Under --minutes the network is made at most so many sizes larger than the recipe's."""
+LARGER = 2.5
+"""A network larger than the recipe's is taken when it sees the examples this many times as often as at least."""
 
 
 FROM_RECIPE = {field.name for field in dataclasses.fields(Recipe)} & {field.name for field in dataclasses.fields(Plan)} - {"size", "batch"}
@@ -194,10 +194,9 @@ def _fit_to_time(race: Race, plan: Plan, recipe: Recipe, costs: dict[int, float]
     """The largest size that still sees the examples often enough."""
     sizes = sorted(costs)
     best = sizes[0]
-    for place, size in enumerate(sizes):
-        enough = recipe.least_epochs * (1 if size <= recipe.size else 1.5)
-        near = place <= sizes.index(plan.size) + LARGEST_STEP
-        if near and _affordable(race, plan, recipe, amounts, deadline, costs[size]) >= enough:
+    for size in sizes:
+        enough = recipe.least_epochs * (1 if size <= recipe.size else LARGER)
+        if _affordable(race, plan, recipe, amounts, deadline, costs[size]) >= enough:
             best = size
     return best
 
@@ -219,6 +218,7 @@ def _forecast(race: Race, plan: Plan, recipe: Recipe, amounts: Amounts, epochs: 
         "epochs": round(epochs, 2),
         "parameters": race.parameters,
         "training_flops_per_example": race.flops,
+        "training_flops": round(plan.steps * len(plan.legs) * plan.batch * race.flops * plan.mean_cost()),
     }
 
 

@@ -30,9 +30,20 @@ def _recipe(examples: int) -> Recipe:
     epochs = 60 if examples < 500 else 24 if examples < 4_000 else 16 if examples < 20_000 else 10
     size = 32 if examples < 4_000 else 48 if examples < 20_000 else 64
     return Recipe(
-        epochs, least_epochs=min(epochs, 8), batch=batch, size=size, optimizer="muon", learning_rate=0.1 * (batch / 256) ** 0.5,
-        momentum=0.6, head_rate=0.02, rest_rate=0.3, rest_momentum=0.85, average=0.03, coarse=0.75, coarse_until=0.5,
-    )  # fmt: skip
+        epochs,
+        least_epochs=12 if examples < 4_000 else 6 if examples < 20_000 else 4,
+        batch=batch,
+        size=size,
+        optimizer="muon",
+        learning_rate=0.1 * (batch / 256) ** 0.5,
+        momentum=0.6,
+        head_rate=0.02,
+        rest_rate=0.3,
+        rest_momentum=0.85,
+        average=0.03,
+        coarse=0.75,
+        coarse_until=0.5,
+    )
 
 
 def _score(answers: list[Any], truths: list[Any]) -> Score:
