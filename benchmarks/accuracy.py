@@ -33,7 +33,10 @@ def cifar(options: argparse.Namespace) -> dict[str, Any]:
     """Official test part within a budget of counted training FLOPs (--flops, 1.5e14)."""
     budget = options.flops or 1.5e14
     epochs = CIFAR_EPOCHS.get(budget, CIFAR_EPOCHS[1.5e14] * budget / 1.5e14)
-    answers = [_train(cifar10(), seed=seed, epochs=epochs, width=64, views=True) for seed in range(options.seeds or 1)]
+    answers = [
+        _train(cifar10(), seed=seed, epochs=epochs, width=64, views=True, threads=options.threads or 0)
+        for seed in range(options.seeds or 1)
+    ]
     spent = max(answer["training_flops"] for answer in answers)
     if spent > budget:
         raise SystemExit(f"the training took {spent:.3g} FLOPs, more than {budget:.3g}")
@@ -44,7 +47,7 @@ def few(options: argparse.Namespace) -> dict[str, Any]:
     """CIFAR-10 with 30 training photos a class, official test part: a running start, and from nothing."""
     found = {}
     for name, settings in (("running start", {"start_from": "efficientnet-lite0"}), ("from nothing", {"start_from": "nothing"})):
-        found[name] = _summary([_train(cifar10(few=30), seed=seed, views=True, **settings) for seed in range(options.seeds or 1)])
+        found[name] = _summary([_train(cifar10(few=30), seed=seed, **settings) for seed in range(options.seeds or 1)])
     return found
 
 

@@ -42,6 +42,8 @@ from lamina.training.plan import Plan, load_plan
 from lamina.training.run import Run, new_run, open_run
 
 OUTLIERS = 200
+RESIDENT = 0.4
+"""Decoded data move to a device when they take at most this share of its free memory."""
 TAIL_SECONDS = 4.0
 """Kept back from --minutes for calibrating and saving."""
 
@@ -155,11 +157,19 @@ def prepare(data: Any, run: Run, settings: Settings, screen: Screen) -> Prepared
         screen.say("            " + note)
     learned = [i for i, part in enumerate(split.parts) if part == "train"]
     input = unfitted.fit([report.examples.raws[i] for i in learned], [report.inspections[i] for i in learned])
-    if start := choose_start(settings, input, len(learned), screen):
+    start = choose_start(settings, input, len(learned), screen)
+    if start:
         input, task = start.fit_input(input), start.task(task)
     output = task.output(settings).fit([report.examples.answers[i] for i in learned])
     decoded = decode(report.examples.raws, [inspection.content for inspection in report.inspections], input, settings, screen)
+    if device.device.type == "cuda":
+        decoded.keep_on(device.device, RESIDENT * torch.cuda.mem_get_info(device.device)[0])
     feed = Feed(decoded, [output.encode(answer) for answer in report.examples.answers], input, output, device.device)
+    if start and not run.path("plan.json").exists() and (expected := start.expect(task, feed, np.array(learned))):
+        screen.say(
+            f"            as they are, with a linear head, its layers should reach about {percent(expected[0])} % "
+            f"(5-fold on {expected[1]} training examples); training goes on from there"
+        )
     return Prepared(task, settings, report, split, feed, run)
 
 

@@ -18,13 +18,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lamina.data.batches import Feed
 from lamina.errors import DataError, UsageError, did_you_mean, sentence
 from lamina.inputs import ImageInput, Input
-from lamina.layers import Context, Standardize
+from lamina.layers import Context, Linear, Standardize
 from lamina.model import load
 from lamina.networks import Network, build_network
 from lamina.networks.efficient_net import DEVIATION, MEAN, efficient_net_lite0, lamina_names
-from lamina.outputs import Output
+from lamina.outputs import ClassesOutput, Output
 from lamina.screen import Screen
 from lamina.settings import Settings
 from lamina.task import Recipe, Task
@@ -37,6 +38,8 @@ ARCHITECTURES = ("efficientnet-lite0", "efficientnet_lite0", "tf_efficientnet_li
 NOTHING = "nothing"
 FEW = 1_000
 """With at most so many training pictures a running start is taken or proposed."""
+LOOKED_AT, FOLDS = 300, 5
+"""So many training examples tell beforehand what a start should bring."""
 SMALLEST_PHOTO = 32
 SMALLEST_SIDE, LARGEST_SIDE = 128, 192
 EPOCHS = 12
@@ -77,7 +80,38 @@ class Start:
                 head_rate=0.01, rest_rate=0.002, weight_decay=5e-4, warmup=0.1, average=0.05, checks=usual.checks,
             )  # fmt: skip
 
-        return replace(task, network=network, recipe=recipe, sizes=lambda input, settings: [0])
+        return replace(task, network=network, recipe=recipe, sizes=lambda input, settings: [0], settle=self._settle)
+
+    def expect(self, task: Task, feed: Feed, train: np.ndarray) -> tuple[float, int] | None:
+        """(score, examples): what the layers as they are reach with a linear head, 5-fold on some training examples.
+
+        None where there are too few of a class, or the answers are no classes.
+        """
+        from sklearn.model_selection import cross_val_score
+
+        looked_at = train[:: max(1, len(train) // LOOKED_AT)]
+        classes = np.array([feed.targets[index] for index in looked_at])
+        if not isinstance(feed.output, ClassesOutput) or np.bincount(classes).min() < FOLDS:
+            return None
+        network = task.network(feed.input, feed.output, 0, None)
+        scores = cross_val_score(_linear_head(), _signals(network, feed, looked_at), classes, cv=FOLDS)
+        return float(scores.mean()), len(looked_at)
+
+    def _settle(self, network: Network, feed: Feed, train: np.ndarray) -> None:
+        """A new head is fitted to what the layers below already see, so that training does not spoil them while the head is wild."""
+        keep_head = bool(self.labels) and getattr(feed.output, "labels", None) == self.labels
+        head = network.head
+        if keep_head or not (isinstance(head, Linear) and isinstance(feed.output, ClassesOutput)):
+            return
+        looked_at = train[:: max(1, len(train) // FEW)]
+        classes = np.array([feed.targets[index] for index in looked_at])
+        fitted = _linear_head().fit(_signals(network, feed, looked_at), classes)
+        weights, bias = torch.from_numpy(fitted.coef_).float(), torch.from_numpy(fitted.intercept_).float()
+        if len(fitted.classes_) == 2:
+            weights, bias = torch.cat([-weights, weights]) / 2, torch.cat([-bias, bias]) / 2
+        with torch.no_grad():
+            head.weights.weight[torch.from_numpy(fitted.classes_)] = weights.to(head.weights.weight.device)
+            head.weights.bias[torch.from_numpy(fitted.classes_)] = bias.to(head.weights.bias.device)
 
     def _network(self, output: Output) -> Network:
         layers = build_network(self.layers).stack
@@ -132,6 +166,21 @@ def find_start(name: str) -> Start:
         return _packaged()
     allowed = f"be a .lamina file, a folder with config.json and model.safetensors, {PACKAGED} or {NOTHING}"
     raise UsageError(sentence("--start-from", allowed, name, did_you_mean(name, [*ARCHITECTURES, NOTHING])))
+
+
+def _linear_head() -> Any:
+    from sklearn.linear_model import LogisticRegression
+
+    return LogisticRegression(C=0.01, max_iter=500)
+
+
+def _signals(network: Network, feed: Feed, examples: np.ndarray) -> np.ndarray:
+    """[n, width] what goes into the head."""
+    network.eval()
+    with torch.no_grad():
+        found = [network.hidden(batch.x, batch.context)[0].float().cpu() for batch in feed.in_order(examples.tolist(), 64)]
+    network.train()
+    return torch.cat(found).numpy()
 
 
 def packaged_is_there() -> bool:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from lamina.screen import percent
 
 if TYPE_CHECKING:
+    from lamina.data.batches import Feed
     from lamina.inputs import Input
     from lamina.networks import Network
     from lamina.outputs import Output
@@ -81,3 +82,5 @@ class Task:
     """Training examples -> how to train, where the settings are silent."""
     score: Callable[[list[Any], list[Any]], Score]
     """(answers of the network, true answers) -> the score."""
+    settle: Callable[[Network, Feed, Any], None] | None = None
+    """(network, feed, indices of training examples): what is done to a network before its first step; None = nothing."""

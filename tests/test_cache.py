@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from conftest import encoded, picture
 
 from lamina.data import cache as cache_module
@@ -63,6 +64,16 @@ def test_values_equal_reading(tmp_path: Path) -> None:
     assert np.array_equal(taken, expected[[7, 2, 7]])
     taken[:] = 0
     assert np.array_equal(decoded.take([7]), expected[[7]])
+
+
+def test_values_kept_on_a_device_are_the_same(tmp_path: Path) -> None:
+    """Small enough, they are taken from a tensor there; too large, from the map as before."""
+    raws = [encoded(picture(seed, 20)) for seed in range(8)]
+    decoded = decode(raws, [str(n) for n in range(8)], ImageInput(side=16, channels=3), Settings(cache=str(tmp_path)), SCREEN)
+    expected = decoded.take([5, 2])
+    assert not decoded.keep_on(torch.device("cpu"), decoded.flat.nbytes - 1)
+    assert decoded.keep_on(torch.device("cpu"), decoded.flat.nbytes)
+    assert np.array_equal(ImageInput(side=16, channels=3).collate(decoded.take([5, 2]))[0].numpy(), expected)
 
 
 def test_second_call_reads_nothing(tmp_path: Path) -> None:

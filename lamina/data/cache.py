@@ -18,6 +18,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from lamina.data.files import cache_folder, locked, write_json
 from lamina.data.raw import Raw
@@ -43,6 +45,7 @@ class Decoded:
         self.starts = np.concatenate([[0], np.cumsum(sizes)])
         self.even = len(set(shapes)) == 1
         self.array = flat.reshape(len(shapes), *shapes[0]) if self.even else None
+        self.resident: Tensor | None = None
 
     @classmethod
     def of(cls, values: Sequence[np.ndarray]) -> Decoded:
@@ -52,8 +55,16 @@ class Decoded:
     def __len__(self) -> int:
         return len(self.shapes)
 
-    def take(self, indices: Sequence[int] | np.ndarray) -> np.ndarray | list[np.ndarray]:
-        """Copies of the values at `indices`: [m, …] when they share a shape, else a list."""
+    def keep_on(self, device: torch.device, most: float) -> bool:
+        """Hold all values in the memory of `device` when they share a shape and are at most `most` bytes; whether that is so."""
+        if self.array is not None and self.flat.nbytes <= most:
+            self.resident = torch.from_numpy(np.array(self.array)).to(device)
+        return self.resident is not None
+
+    def take(self, indices: Sequence[int] | np.ndarray) -> np.ndarray | list[np.ndarray] | Tensor:
+        """Copies of the values at `indices`: [m, …] when they share a shape, else a list; a tensor where they are kept on a device."""
+        if self.resident is not None:
+            return self.resident[torch.as_tensor(np.asarray(indices, np.int64), device=self.resident.device)]
         if self.array is not None:
             return self.array[np.asarray(indices, np.int64)]
         return [self.flat[self.starts[i] : self.starts[i + 1]].reshape(self.shapes[i]).copy() for i in map(int, indices)]

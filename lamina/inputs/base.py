@@ -40,8 +40,8 @@ class Input(ABC):
         """Decode one raw value, outside the network. Raises DataError naming the reason."""
 
     @abstractmethod
-    def collate(self, items: Sequence[np.ndarray] | np.ndarray) -> tuple[Tensor, Context]:
-        """Read values -> one batch."""
+    def collate(self, items: Sequence[np.ndarray] | np.ndarray | Tensor) -> tuple[Tensor, Context]:
+        """Read values -> one batch; a tensor where values of one shape are kept on a device."""
 
     @abstractmethod
     def layer(self, x: Tensor) -> Layer:

@@ -225,8 +225,10 @@ class ImageInput(Input):
 
     # ------------------------------------------------------------ batches
 
-    def collate(self, items: Sequence[np.ndarray] | np.ndarray) -> tuple[Tensor, Context]:
+    def collate(self, items: Sequence[np.ndarray] | np.ndarray | Tensor) -> tuple[Tensor, Context]:
         """uint8 [N, side, side, channels]."""
+        if isinstance(items, Tensor):
+            return items, Context()
         stacked = items if isinstance(items, np.ndarray) else np.stack(list(items))
         return torch.from_numpy(np.ascontiguousarray(stacked)), Context()
 

@@ -1,6 +1,7 @@
 """Layers of the mobile family of networks (MobileNetV2, EfficientNet-Lite): thin depthwise filters between cheap 1x1 mixing ones.
 
 Slow to train on a CPU for their computations (docs/log.md), so Lamina grows none of its own from them; they carry borrowed networks.
+The statistics of their normalizations stay those of the network that is borrowed: a few pictures would only blur them.
 """
 
 from __future__ import annotations
@@ -20,7 +21,18 @@ def same_padding(x: Tensor, kernel: int, stride: int) -> Tensor:
     return F.pad(x, (right // 2, right - right // 2, down // 2, down - down // 2)) if max(missing) else x
 
 
-class MobileConvolution(Layer):
+class Borrowed(Layer):
+    """A layer whose normalizations keep their statistics while the rest is trained."""
+
+    def train(self, mode: bool = True) -> Borrowed:
+        super().train(mode)
+        for module in self.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.eval()
+        return self
+
+
+class MobileConvolution(Borrowed):
     """Filters, batch normalization, ReLU cut off at 6: [N, inputs, H, W] -> [N, outputs, H / stride, W / stride]."""
 
     kind = "mobile_convolution"
@@ -35,7 +47,7 @@ class MobileConvolution(Layer):
         return F.relu6(self.norm(self.filters(same_padding(x, self.kernel, self.stride)))), context
 
 
-class InvertedResidual(Layer):
+class InvertedResidual(Borrowed):
     """1x1 filters widen `expand` times, depthwise ones look around, 1x1 ones narrow again; added to what came in where shapes allow.
 
     Sandler et al. 2018, https://arxiv.org/abs/1801.04381. [N, inputs, H, W] -> [N, outputs, H / stride, W / stride].

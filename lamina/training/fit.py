@@ -248,7 +248,7 @@ class _Driver:
         self.tell(Before(self.work.leg, score, loss, clueless[0] if clueless else None, clueless[1] if clueless else None))
 
     def _check(self) -> bool:
-        """Evaluate, keep the best weights (of equals the later), remember a good state. False when the weights are broken."""
+        """Evaluate, keep the best weights (of those equal but for chance the latest), remember a good state. False when they are broken."""
         start = time.monotonic()
         loss, score = self._evaluate(self.work.validation) if len(self.work.validation) else (self.loss, None)
         self.check_seconds = time.monotonic() - start
@@ -256,9 +256,10 @@ class _Driver:
             return False
         if len(self.work.validation):
             worth = score if score is not None else -loss
-            better = self.best_score is None or worth >= self.best_score
+            chance = (score * (1 - score) / len(self.work.validation)) ** 0.5 if score is not None else 0.0
+            better = self.best_score is None or worth >= self.best_score - chance
             if better:
-                self.best_score = worth
+                self.best_score = worth if self.best_score is None else max(worth, self.best_score)
                 self.best = {name: value.clone() for name, value in self.average.items()} or copied(self.network)
             self.tell(Checked(self.work.leg, self.done, loss, score, better))
         if self.plan.doubted(self.work.leg, self.done) is None and self.feed.input.doubted():

@@ -235,7 +235,10 @@ def initial_network(task: Task, plan: Plan, feed: Feed, train: np.ndarray) -> Ne
     torch.manual_seed(plan.seed)
     sample = train[np.linspace(0, len(train) - 1, min(len(train), 2048)).astype(np.int64)]
     x = feed.input.collate(feed.values.take(sample))[0]
-    return placed(task.network(feed.input, feed.output, plan.size, x), feed.device)
+    network = placed(task.network(feed.input, feed.output, plan.size, x), feed.device)
+    if task.settle is not None:
+        task.settle(network, feed, train)
+    return network
 
 
 def placed(network: Network, device: torch.device) -> Network:
