@@ -264,7 +264,7 @@ def _leg(
         def tell(event: Event) -> None:
             write(event)
             if isinstance(event, Stepped):
-                bar.advance(event.step / max(1, plan.total(leg)), f"loss {event.loss:.3f}  {event.examples_per_second:,.0f} examples/s")
+                bar.advance(plan.time_done(leg, event.step), f"loss {event.loss:.3f}  {event.examples_per_second:,.0f} examples/s")
             elif isinstance(event, Before) and leg == plan.legs[0]:
                 clueless = (
                     f" (a clueless guess: {percent(event.clueless_score)} %, {event.clueless_loss:.3f})"

@@ -47,7 +47,9 @@ class Recipe:
     optimizer: str = "sgd"
     """muon (filters and matrices by Muon, the head and the rest by SGD) or sgd."""
     head_rate: float = 0.0
+    """Of the last layer …"""
     rest_rate: float = 0.0
+    """… and of biases, norms and tables; 0 = the learning rate."""
     momentum: float = 0.9
     rest_momentum: float = 0.9
     weight_decay: float = 0.0

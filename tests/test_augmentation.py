@@ -149,3 +149,4 @@ def test_schedule_is_level_then_falls_and_coarse_steps_cost_less():
     assert plan.detail("final", 39) == 0.75 and plan.detail("final", 40) == 1.0
     assert plan.mean_cost() == pytest.approx(0.4 * 0.5 + 0.6) and plan.mean_cost(0.7) == 1.0
     assert (plan.cost("final", 0), plan.cost("final", 99)) == (0.5, 1.0)
+    assert plan.time_done("final", 40) == pytest.approx(0.2 / 0.8) and plan.time_done("final", 100) == 1

@@ -423,7 +423,7 @@ for member in ("weights", "golden"):
     of_tensors(member, "one value infinite", one_value(np.inf))
     of_tensors(member, "one value otherwise", one_value(-7.5))
 
-of_tensors("weights", "overlapping tensors", reshuffled(lambda h: h["layers.stage1_residual.filters.0.weight"].update(
+of_tensors("weights", "overlapping tensors", reshuffled(lambda h: h["layers.stage1_deeper.filters.weight"].update(
     data_offsets=h["layers.stage1.filters.weight"]["data_offsets"])))  # fmt: skip
 of_tensors("weights", "whole numbers for floats", reshuffled(lambda h: h["layers.head.weights.weight"].update(dtype="I32")))
 of_tensors("weights", "floats for the step counter", reshuffled(lambda h: h["layers.stage1.norm.num_batches_tracked"].update(dtype="F64")))

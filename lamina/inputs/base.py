@@ -79,6 +79,10 @@ class Input(ABC):
         """
         return x, context
 
+    def coarser(self, x: Tensor, context: Context, detail: float) -> tuple[Tensor, Context]:
+        """A batch at `detail` (below 1) of its resolution, where the sense has one."""
+        return x, context
+
     def doubted(self) -> Input | None:
         """The same input with one more augmentation, which keeps the labels of some data only; None when there is none left.
 

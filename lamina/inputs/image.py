@@ -250,6 +250,9 @@ class ImageInput(Input):
             x = _resized(x, detail) if detail < 1 else x
         return (_paint_over(x, draws[:, 5:7], self.cutout) if self.cutout else x), context
 
+    def coarser(self, x: Tensor, context: Context, detail: float) -> tuple[Tensor, Context]:
+        return _resized(x, detail), context
+
     def doubted(self) -> ImageInput | None:
         return None if self.mirror else replace(self, mirror=True)
 

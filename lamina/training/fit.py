@@ -221,13 +221,18 @@ class _Driver:
     # ------------------------------------------------------------ checks
 
     def _evaluate(self, examples: Sequence[int], disguised: bool = False) -> tuple[float, float | None]:
-        """(loss, score) on `examples`, each once, in the number format of training; `disguised` by the doubted augmentation."""
+        """(loss, score) on `examples`, each once, at the resolution and in the number format that training uses now.
+
+        `disguised`: with the doubted augmentation.
+        """
+        detail = self.plan.detail(self.work.leg, max(0, self.done - 1))
         total, count, right = 0.0, 0.0, 0.0
         scored = True
         end = Progress(torch.ones((), device=self.feed.device), torch.zeros((), device=self.feed.device))
         with self._answering(), torch.autocast(self.feed.device.type, torch.bfloat16, enabled=self.plan.precision == "bf16"):
             for batch in self.feed.in_order(examples, BATCH):
                 x, context = self.feed.input.disguise(batch.x, batch.context) if disguised else (batch.x, batch.context)
+                x, context = self.feed.input.coarser(x, context, detail) if detail < 1 else (x, context)
                 hidden, context = self.network.hidden(x, context)
                 loss_sum, n = self.output.loss(hidden, self.network.head, batch.target, context, end)
                 total, count = total + float(loss_sum), count + float(n)

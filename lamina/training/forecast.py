@@ -28,7 +28,7 @@ from lamina.training.plan import Plan
 
 RACE_SECONDS = (0.8, 4.0)
 """A race takes at least and at most so long, in between RACE_SHARE of the time left."""
-RACE_STEPS = 24
+RACE_STEPS = 32
 ONE_THREAD = 1.05
 """One thread is planned when its step takes at most this many times that of all."""
 RACE_SHARE = 0.01
@@ -117,7 +117,7 @@ class Race:
     seconds: list[float]
     parameters: int
     flops: int
-    """Multiplications and additions of one training step, counted by PyTorch."""
+    """Multiplications and additions of one training step per example, counted by PyTorch; the mean over coarse and full ones."""
     memory: int
 
     @property
@@ -139,26 +139,31 @@ def _race(task: Task, plan: Plan, settings: Settings, feed: Feed, train: np.ndar
     objective = Objective(copy.deepcopy(network), feed.output, plan.precision)
     optimizer = make_optimizer(objective.network, plan)
 
+    coarse = plan.coarse if plan.coarse_until else 1.0
+
     def steps() -> Any:
         for number in range(RACE_STEPS + 2):
             chosen, varied = feed.training(train, plan.seed, number, plan.batch)
-            size = plan.micro_batch
-            yield number, 0.0, [feed.batch(chosen[i : i + size], varied[i : i + size]) for i in range(0, len(chosen), size)]
+            size, detail = plan.micro_batch, coarse if number % 2 else 1.0
+            yield number, 0.0, [feed.batch(chosen[i : i + size], varied[i : i + size], detail) for i in range(0, len(chosen), size)]
 
-    seconds: list[float] = []
+    seconds: tuple[list[float], list[float]] = ([], [])
     start = last = time.perf_counter()
     for step in training_loop(objective, steps(), optimizer, lambda number: 0.0, plan.seed, World()):
         float(step.loss)
         now = time.perf_counter()
         late = now - start > most
         if step.number >= 2 or late:
-            seconds.append(now - last)
+            seconds[step.number % 2 if coarse < 1 else 0].append(now - last)
         last = now
-        if late and len(seconds) >= (1 if hasty else 3):
+        if late and len(seconds[0]) >= (1 if hasty else 3):
             break
-    if plan.coarse_until and plan.coarse < 1:
-        plan.coarse_cost = _flops(network, feed.batch(examples[:2], draws[:2], plan.coarse)) / max(1, _flops(network, sample))
-    return Race(seconds, sum(p.numel() for p in network.parameters()), _flops(network, sample), peak_memory(feed.device))
+    full, small = _flops(network, sample), _flops(network, feed.batch(examples[:2], draws[:2], coarse)) if coarse < 1 else 0
+    if coarse < 1:
+        measured = statistics.median(seconds[1]) / statistics.median(seconds[0]) if seconds[1] and seconds[0] else small / max(1, full)
+        plan.coarse_cost = round(min(1.0, measured), 4)
+    flops = round(full * (1 - plan.coarse_until) + small * plan.coarse_until) if coarse < 1 else full
+    return Race(seconds[0] or seconds[1], sum(p.numel() for p in network.parameters()), flops, peak_memory(feed.device))
 
 
 def _flops(network: Network, sample: Any) -> int:
@@ -218,7 +223,7 @@ def _forecast(race: Race, plan: Plan, recipe: Recipe, amounts: Amounts, epochs: 
         "epochs": round(epochs, 2),
         "parameters": race.parameters,
         "training_flops_per_example": race.flops,
-        "training_flops": round(plan.steps * len(plan.legs) * plan.batch * race.flops * plan.mean_cost()),
+        "training_flops": round(plan.steps * len(plan.legs) * plan.batch * race.flops),
     }
 
 

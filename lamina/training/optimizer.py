@@ -78,7 +78,7 @@ def make_optimizer(network: Network, plan: Plan) -> torch.optim.Optimizer:
             matrix = parameter.ndim > 1 and id(parameter) not in tables and min(len(parameter), parameter[0].numel()) >= NARROWEST
             groups["head" if id(parameter) in head else "filters" if matrix else "rest"].append(parameter)
     muon = plan.optimizer == "muon"
-    scales = {"filters": 1.0, "head": plan.head_rate / plan.learning_rate, "rest": plan.rest_rate / plan.learning_rate}
+    scales = {"filters": 1.0, "head": plan.head_rate / plan.learning_rate or 1.0, "rest": plan.rest_rate / plan.learning_rate or 1.0}
     made: list[dict[str, Any]] = []
     for name, members in groups.items():
         orthogonal = muon and name == "filters"
@@ -86,6 +86,5 @@ def make_optimizer(network: Network, plan: Plan) -> torch.optim.Optimizer:
         for matrices in (True, False):
             if part := [parameter for parameter in members if (parameter.ndim > 1) == matrices]:
                 decay = plan.weight_decay if matrices and not orthogonal else 0.0
-                scale = scales[name] if muon else 1.0
-                made.append({"params": part, "scale": scale, "momentum": momentum, "weight_decay": decay, "orthogonal": orthogonal})
+                made.append({"params": part, "scale": scales[name], "momentum": momentum, "weight_decay": decay, "orthogonal": orthogonal})
     return Muon(made, plan.learning_rate)

@@ -111,6 +111,11 @@ class Plan:
         coarse = max(0.0, self.coarse_until - fraction) / max(1e-9, 1 - fraction) if self.coarse < 1 else 0.0
         return coarse * self.coarse_cost + 1 - coarse
 
+    def time_done(self, leg: str, step: int) -> float:
+        """Share of the leg's time that is over at `step`, coarse steps counted as what they cost."""
+        left = (self.total(leg) - step) * self.mean_cost(self.fraction(leg, step))
+        return 1 - left / max(1.0, self.total(leg) * self.mean_cost())
+
     def doubted(self, leg: str, step: int) -> bool | None:
         """Whether the doubted augmentation is used at `step`; None when that is not decided yet."""
         decided = [revision for revision in self.revised(leg, "doubted") if revision.step <= step]
