@@ -27,3 +27,11 @@ def corrected_resampled_interval(scores: Sequence[float], test_share: float, con
     deviation = math.sqrt((1 / len(values) + test_share) * values.var(ddof=1))
     reach = float(t.ppf(0.5 + confidence / 2, len(values) - 1)) * deviation
     return max(0.0, float(values.mean()) - reach), min(1.0, float(values.mean()) + reach)
+
+
+def mean_recall(found: Sequence[str], truths: Sequence[str]) -> float:
+    """Share of each class that was found, averaged over the classes, so that rare ones count as much as frequent ones."""
+    right: dict[str, list[bool]] = {}
+    for label, truth in zip(found, truths, strict=True):
+        right.setdefault(truth, []).append(label == truth)
+    return sum(sum(hits) / len(hits) for hits in right.values()) / max(1, len(right))

@@ -8,6 +8,7 @@ import platform
 import re
 import shutil
 import time
+from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ from lamina.data.split import Split, divide, load_split, save_split
 from lamina.errors import DataError, Interrupted, UsageError, sentence
 from lamina.inputs import Input
 from lamina.layers import Context
-from lamina.metrics import corrected_resampled_interval
+from lamina.metrics import corrected_resampled_interval, mean_recall
 from lamina.model import Model, load
 from lamina.networks import Network
 from lamina.outputs import Output
@@ -42,6 +43,8 @@ from lamina.training.plan import Plan, load_plan
 from lamina.training.run import Run, new_run, open_run
 
 OUTLIERS = 200
+UNEVEN = 3
+"""When the most frequent class is this many times as frequent as the rarest, the score with every class counted alike is told too."""
 RESIDENT = 0.4
 """Decoded data move to a device when they take at most this share of its free memory."""
 TAIL_SECONDS = 4.0
@@ -190,7 +193,7 @@ def planned(prepared: Prepared, deadline: float | None, screen: Screen) -> Plan:
     plan.write()
     forecast = plan.forecast
     screen.say(
-        f"Network     {forecast['parameters']:,} parameters, width {plan.size}, {plan.precision}"
+        f"Network     {forecast['parameters']:,} parameters, {f'width {plan.size}, ' if plan.size else ''}{plan.precision}"
         + (f" (self-test: bf16 {plan.self_test['bf16_times_faster']} times as fast)" if "bf16_times_faster" in plan.self_test else "")
     )
     seconds = "{} ({}-{})".format(*(duration(forecast[name]) for name in ("seconds", "seconds_low", "seconds_high")))
@@ -233,6 +236,10 @@ def learn(prepared: Prepared, plan: Plan, deadline: float | None, screen: Screen
         "unknown": sum(answer.unknown for answer in decoded) / max(1, len(decoded)),
         "output": output.state(),
     }
+    truths = [answers[index] for index in test]
+    counts = Counter(truths)
+    if max(counts.values()) >= UNEVEN * min(counts.values()) and all(getattr(answer, "top", None) for answer in decoded):
+        facts["mean_recall"] = mean_recall([answer.top[0][0] for answer in decoded], truths)
     if near := split.near_test:
         kept = [place for place, index in enumerate(test) if index not in set(near)]
         without = prepared.task.score([decoded[place] for place in kept], [answers[test[place]] for place in kept])
@@ -405,6 +412,8 @@ def _tell_score(score: Score, facts: dict[str, Any], split: Split, screen: Scree
         screen.say(
             f"            without test examples that are near duplicates of training: {percent(without['value'])} % of {without['n']}"
         )
+    if "mean_recall" in facts:
+        screen.say(f"            every class counted alike: {percent(facts['mean_recall'])} % (mean recall); --balance 1 trains for that")
     if "single_view" in facts:
         screen.say(f"            with one view of each: {percent(facts['single_view']['value'])} %")
     if facts["clueless_score"] is not None and score.low <= facts["clueless_score"]:

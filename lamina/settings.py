@@ -41,6 +41,8 @@ class Settings:
     """Channels of the network's first stage; 0 = from the examples and the time."""
     views: bool = False
     """Answer from several shifted (and mirrored) copies of each picture: slower, a little better."""
+    balance: float = 0.0
+    """How much rare classes count in training: 0 = as often as they occur, 1 = each class alike."""
     start_from: str = ""
     """Layers to begin with: a .lamina file, a folder with safetensors, efficientnet-lite0 or nothing; empty = by the data."""
     path_column: str = ""
@@ -71,6 +73,7 @@ class Settings:
         for name, low, high in (("batch", 0, 1 << 20), ("micro_batch", 0, 1 << 20), ("side", 0, 1024), ("width", 0, 1024)):
             _check(low <= getattr(self, name) <= high, name, f"be between {low} (from the data) and {high}", getattr(self, name))
         _check(self.side == 0 or self.side >= 8, "side", "be 0 (from the data) or at least 8 pixels", self.side)
+        _check(0 <= self.balance <= 1, "balance", "be between 0 and 1", self.balance)
         _check(self.max_bad is None or 0 <= self.max_bad <= 1, "max_bad", "be between 0 and 1", self.max_bad)
         _check(
             64 <= self.max_pixels <= 178_000_000, "max_pixels", "be between 64 and 178000000 (more the decoder refuses)", self.max_pixels

@@ -31,6 +31,10 @@ class ClassesOutput(Output):
 
     labels: tuple[str, ...] = ()
     smoothing: float = 0.1
+    balance: float = 0.0
+    """Training only: how much rare classes count, from 0 (as often as they occur) to 1 (as much as frequent ones) …"""
+    shares: tuple[float, ...] = ()
+    """… and how often each occurs."""
     temperature: float = 1.0
     """Logits are divided by it (Guo et al. 2017, https://arxiv.org/abs/1706.04599)."""
     measure: str = "energy"
@@ -42,7 +46,9 @@ class ClassesOutput(Output):
     """Share of held-out real examples that it turned away."""
 
     def fit(self, answers: Sequence[Any]) -> ClassesOutput:
-        return replace(self, labels=tuple(sorted(set(answers))))
+        counts = Counter(answers)
+        labels = tuple(sorted(counts))
+        return replace(self, labels=labels, shares=tuple(counts[label] / len(answers) for label in labels))
 
     def encode(self, answer: Any) -> int:
         """Its index among the labels. Raises DataError for a label that training did not see."""
@@ -56,7 +62,14 @@ class ClassesOutput(Output):
         return Linear(width, len(self.labels), start=0.0)
 
     def loss(self, hidden: Tensor, head: Layer, target: Tensor, context: Context, progress: Progress) -> tuple[Tensor, Tensor]:
-        return cross_entropy(head(hidden, context)[0], target, self.smoothing)
+        weights = torch.tensor(self._weights(), device=hidden.device) if self.balance and self.shares else None
+        return cross_entropy(head(hidden, context)[0], target, self.smoothing, weights)
+
+    def _weights(self) -> list[float]:
+        """Of each class in the loss: the inverse of its share to the power `balance`, 1 in the mean over the examples."""
+        raw = [share**-self.balance for share in self.shares]
+        mean = sum(share * weight for share, weight in zip(self.shares, raw, strict=True))
+        return [weight / mean for weight in raw]
 
     def decode(self, values: Tensor, context: Context) -> list[Answer]:
         """values [n, classes] are logits. Raises ModelFileError when they are not as many as the labels."""
@@ -114,7 +127,7 @@ class ClassesOutput(Output):
         """Raises ModelFileError when `state` is not one."""
         labels, measure, threshold = state.get("labels"), state.get("measure"), state.get("threshold")
         names = ("smoothing", "temperature", "outliers_rejected", "rejected")
-        numbers = {name: float(state[name]) for name in names if _finite(state.get(name))}
+        numbers: dict[str, Any] = {name: float(state[name]) for name in names if _finite(state.get(name))}
         texts = [label for label in labels if isinstance(label, str)] if isinstance(labels, list) else []
         whole = len(texts) >= 2 and sorted(set(texts)) == labels and len(numbers) == len(names) and 1e-3 <= numbers["temperature"] <= 1e3
         if not (whole and (threshold is None or _finite(threshold)) and measure in MEASURES):

@@ -57,7 +57,7 @@ RECOGNIZE = Task(
     name="recognize",
     question="What is this?",
     input=lambda settings: ImageInput(side=settings.side, max_pixels=settings.max_pixels, views=settings.views),
-    output=lambda settings: ClassesOutput(),
+    output=lambda settings: ClassesOutput(balance=settings.balance),
     network=_network,
     sizes=lambda input, settings: [settings.width] if settings.width else SIZES,
     recipe=_recipe,
