@@ -36,7 +36,7 @@ from lamina.task import Score, Task
 from lamina.tasks import find_task
 from lamina.training.device import choose_device, total_memory
 from lamina.training.events import Before, Checked, Decided, Event, EventFile, Revised, Stepped
-from lamina.training.fit import Work, fit
+from lamina.training.fit import Work, count_views, fit
 from lamina.training.forecast import Amounts, initial_network, leg_deadline, make_plan
 from lamina.training.inference import BATCH, Values, each_batch, in_place, join_values, run_in_order
 from lamina.training.plan import Plan, load_plan
@@ -187,7 +187,7 @@ def planned(prepared: Prepared, deadline: float | None, screen: Screen) -> Plan:
     legs = ["final"] if split.folds is None else [*(f"fold{number + 1}" for number in range(max(split.folds) + 1)), "final"]
     train_part = np.array(split.indices("train"))
     tests = len(split.parts) if split.folds is not None else len(split.indices("test"))
-    amounts = Amounts(len(train_part), len(split.indices("validation")), tests)
+    amounts = Amounts(len(train_part), len(split.indices("validation")), tests * count_views(prepared.feed, decided=False))
     plan = make_plan(prepared.task, prepared.settings, prepared.feed, train_part, amounts, legs, deadline)
     plan.path = str(path)
     plan.write()
@@ -289,9 +289,7 @@ def _leg(
             elif isinstance(event, Revised):
                 screen.warn(f"Plan revised at step {event.step}: {event.kind} {event.value:g} ({event.why})")
 
-        views = len(feed.input.several(*feed.input.collate(feed.values.take(train_part[:1]))))
-        tested = len(prepared.split.indices("test")) or len(prepared.split.parts) // len(plan.legs)
-        answers_after = tested * (1 if views == 1 else 2 * views + 1)  # twice as many when mirroring comes into use, and once alone
+        answers_after = len(prepared.split.indices("test")) or len(prepared.split.parts) // len(plan.legs)
         work = Work(leg, train_part, validation, deadline, answers_after, run.path("checkpoint.safetensors"))
         fitted = fit(network, feed.output, feed, work, plan, tell)
     return network, replace(feed, input=fitted.input)

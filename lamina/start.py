@@ -42,7 +42,7 @@ LOOKED_AT, FOLDS = 300, 5
 """So many training examples tell beforehand what a start should bring."""
 SMALLEST_PHOTO = 32
 SMALLEST_SIDE, LARGEST_SIDE = 128, 192
-EPOCHS = 12
+EPOCHS = 8
 
 
 @dataclass(frozen=True)

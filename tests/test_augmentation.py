@@ -13,7 +13,7 @@ from lamina.inputs import ImageInput
 from lamina.layers import Context, Whiten
 from lamina.outputs import ClassesOutput
 from lamina.training.events import Decided
-from lamina.training.fit import Work, fit
+from lamina.training.fit import Work, count_views, fit
 from lamina.training.optimizer import orthogonal
 from lamina.training.plan import Plan
 
@@ -140,6 +140,15 @@ def test_views_are_averaged_and_stored(tmp_path):
     with torch.no_grad():
         mean = sum(share * opened.network(view, Context())[0] for share, view, _ in views)
     assert torch.allclose(opened.values(read), mean, atol=1e-5)
+
+
+def test_time_is_kept_for_the_views():
+    """One answer costs one pass, or each view and one more; the mirrored ones count as long as they may come."""
+    x = list(ramps().numpy())
+    for views, decided, passes in ((False, False, 1), (True, True, 4), (True, False, 7)):
+        output = ClassesOutput(labels=("a", "b"))
+        data = Feed(Decoded.of(x), [0] * 6, ImageInput(8, 1, views=views), output, torch.device("cpu"))
+        assert count_views(data, decided) == passes
 
 
 def test_schedule_is_level_then_falls_and_coarse_steps_cost_less():

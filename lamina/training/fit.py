@@ -78,6 +78,17 @@ class Work:
     checkpoint: Path | None = None
 
 
+def count_views(feed: Feed, decided: bool) -> int:
+    """How often each example is computed for its answer: once, or every view and one more for the score with a single view.
+
+    As long as the doubted augmentation is not `decided`, with the views that it would add.
+    """
+    inputs = [feed.input, None if decided else feed.input.doubted()]
+    x, context = feed.input.collate(feed.values.take([0]))
+    views = max(len(input.several(x, context)) for input in inputs if input is not None)
+    return 1 if views == 1 else views + 1
+
+
 def fit(network: Network, output: Output, feed: Feed, work: Work, plan: Plan, tell: Tell = lambda event: None) -> Fitted:
     """Train `network` in place as `plan` says, going on from the leg's checkpoint when there is one.
 
@@ -302,7 +313,8 @@ class _Driver:
         checked = len(self.work.validation) if self.check_seconds else 0
         one_answer = self.check_seconds / checked if checked else EVALUATION / (speed * self.plan.batch)
         checks = len(self.work.validation) * (left // self.plan.check_every + 1)
-        answering = one_answer * checks + ANSWER / EVALUATION * one_answer * self.work.answers_after
+        views = count_views(self._feed(self.done), self.plan.doubted(self.work.leg, self.done) is not None)
+        answering = one_answer * checks + ANSWER / EVALUATION * one_answer * self.work.answers_after * views
         mean_cost = self.plan.mean_cost(self.plan.fraction(self.work.leg, self.done))
         room = max(0.0, seconds - CAUTION * answering) * speed / mean_cost
         most = max(self.plan.most_steps, self.plan.steps)
