@@ -118,22 +118,24 @@ class ClassesOutput(Output):
         return best
 
     def state(self) -> dict[str, Any]:
-        numbers = {name: getattr(self, name) for name in ("smoothing", "temperature", "outliers_rejected", "rejected")}
+        numbers = {name: getattr(self, name) for name in ("smoothing", "balance", "temperature", "outliers_rejected", "rejected")}
         threshold = None if self.threshold == -math.inf else self.threshold
-        return {"labels": list(self.labels), "measure": self.measure, "threshold": threshold, **numbers}
+        return {"labels": list(self.labels), "shares": list(self.shares), "measure": self.measure, "threshold": threshold, **numbers}
 
     @classmethod
     def from_state(cls, state: dict[str, Any]) -> ClassesOutput:
         """Raises ModelFileError when `state` is not one."""
-        labels, measure, threshold = state.get("labels"), state.get("measure"), state.get("threshold")
-        names = ("smoothing", "temperature", "outliers_rejected", "rejected")
+        labels, shares, measure, threshold = (state.get(name) for name in ("labels", "shares", "measure", "threshold"))
+        names = ("smoothing", "balance", "temperature", "outliers_rejected", "rejected")
         numbers: dict[str, Any] = {name: float(state[name]) for name in names if _finite(state.get(name))}
         texts = [label for label in labels if isinstance(label, str)] if isinstance(labels, list) else []
-        whole = len(texts) >= 2 and sorted(set(texts)) == labels and len(numbers) == len(names) and 1e-3 <= numbers["temperature"] <= 1e3
+        often = [float(share) for share in shares if _finite(share) and 0 < share <= 1] if isinstance(shares, list) else []
+        whole = len(texts) >= 2 and sorted(set(texts)) == labels and len(numbers) == len(names) and often == shares
+        whole = whole and 1e-3 <= numbers["temperature"] <= 1e3
         if not (whole and (threshold is None or _finite(threshold)) and measure in MEASURES):
             raise ModelFileError(sentence("The classes output of the model", "have sorted, distinct labels and finite numbers", state))
         known = -math.inf if threshold is None else float(threshold)
-        return cls(tuple(texts), measure=str(measure), threshold=known, **numbers)
+        return cls(tuple(texts), measure=str(measure), threshold=known, shares=tuple(often), **numbers)
 
 
 def _finite(value: Any) -> bool:
