@@ -149,8 +149,7 @@ def speed(options: argparse.Namespace) -> dict[str, Any]:
     torch.set_num_threads(options.threads or 2)
     batch, rounds = 256, options.rounds or 12
     parts: dict[str, float] = {}
-    feed = _feed()
-    runs = {name: _lamina_steps(feed, name, batch, parts if name == "bf16" else None) for name in ("bf16", "fp32")}
+    runs = {name: _lamina_steps(_feed(), name, batch, parts if name == "bf16" else None) for name in ("bf16", "fp32")}
     plain = _plain_steps(_feed(), batch)
     for step in (*(run[0] for run in runs.values()), plain):
         step()
