@@ -62,7 +62,7 @@ def _lamina_steps(feed: Any, precision: str, batch: int, parts: dict[str, float]
 
     from lamina.tasks.recognize.task import RECOGNIZE
     from lamina.training.distributed import World
-    from lamina.training.forecast import FROM_RECIPE, _flops, placed
+    from lamina.training.forecast import SCHEDULE, _flops, placed
     from lamina.training.loop import training_loop
     from lamina.training.objective import Objective
     from lamina.training.optimizer import make_optimizer
@@ -72,7 +72,7 @@ def _lamina_steps(feed: Any, precision: str, batch: int, parts: dict[str, float]
     network = placed(RECOGNIZE.network(feed.input, feed.output, recipe.size, torch.from_numpy(feed.values.take(range(512)))), feed.device)
     fixed = {"task": "recognize", "seed": 0, "threads": torch.get_num_threads(), "device": "cpu", "steps": 10**6, "check_every": 10**6}
     sizes = {"size": recipe.size, "batch": batch, "micro_batch": batch, "legs": ["final"], "precision": precision}
-    plan = Plan(**fixed, **sizes, **{name: getattr(recipe, name) for name in FROM_RECIPE})
+    plan = Plan(**fixed, **sizes, **{name: getattr(recipe, name) for name in SCHEDULE})
     everything = np.arange(len(feed.values))
     optimizer = make_optimizer(network, plan)
     shares = parts if parts is not None else {}

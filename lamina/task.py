@@ -31,17 +31,10 @@ class Score:
         return f"{self.name} {percent(self.value)} % ({percent(self.low)}-{percent(self.high)}, 95 % interval)"
 
 
-@dataclass(frozen=True)
-class Recipe:
-    """How to train a network of this task on so many examples."""
+@dataclass(kw_only=True)
+class Schedule:
+    """How the weights are stepped: what a recipe proposes and a plan fixes."""
 
-    epochs: float
-    """Without --minutes or --epochs."""
-    least_epochs: float
-    """Under --minutes the network is made smaller before fewer are planned."""
-    batch: int
-    size: int
-    """The dial, without --minutes."""
     learning_rate: float
     """Of the filters and matrices; of everything when the optimizer is sgd."""
     optimizer: str = "sgd"
@@ -63,6 +56,19 @@ class Recipe:
     """Share of the full resolution at which training begins …"""
     coarse_until: float = 0.0
     """… until this share of the steps."""
+
+
+@dataclass
+class Recipe(Schedule):
+    """How to train a network of this task on so many examples."""
+
+    epochs: float
+    """Without --minutes or --epochs."""
+    least_epochs: float
+    """Under --minutes the network is made smaller before fewer are planned."""
+    batch: int
+    size: int
+    """The dial, without --minutes."""
     checks: int = 10
 
 

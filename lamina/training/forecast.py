@@ -17,7 +17,7 @@ from lamina.data.batches import Feed
 from lamina.errors import ResourceError, sentence
 from lamina.networks import Network
 from lamina.settings import Settings, cores
-from lamina.task import Recipe, Task
+from lamina.task import Recipe, Schedule, Task
 from lamina.training.device import choose_precision, peak_memory
 from lamina.training.distributed import World
 from lamina.training.fit import ANSWER, EVALUATION
@@ -45,7 +45,7 @@ LARGER = 2.5
 """A network larger than the recipe's is taken when it sees the examples this many times as often as at least."""
 
 
-FROM_RECIPE = {field.name for field in dataclasses.fields(Recipe)} & {field.name for field in dataclasses.fields(Plan)} - {"size", "batch"}
+SCHEDULE = [field.name for field in dataclasses.fields(Schedule)]
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ def make_plan(
     plan = Plan(
         task=task.name, seed=settings.seed, threads=cores(settings), device=str(feed.device), precision="fp32", size=size, batch=batch,
         micro_batch=min(settings.micro_batch or batch, batch), steps=1, check_every=1, legs=legs,
-        **{name: getattr(recipe, name) for name in FROM_RECIPE},
+        **{name: getattr(recipe, name) for name in SCHEDULE},
     )  # fmt: skip
     race = _race(task, plan, settings, feed, train, deadline)
     if settings.threads == 0 and plan.threads > 1 and feed.device.type == "cpu":

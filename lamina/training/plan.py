@@ -13,6 +13,7 @@ from typing import Any
 
 from lamina.data.files import write_json
 from lamina.errors import DataError, sentence
+from lamina.task import Schedule
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ class Revision:
 
 
 @dataclass
-class Plan:
+class Plan(Schedule):
     task: str
     seed: int
     threads: int
@@ -43,19 +44,6 @@ class Plan:
     check_every: int
     legs: list[str]
     """Networks to train one after another: final, or fold1 … fold5 and final."""
-    learning_rate: float
-    """This and the following: as in Recipe (lamina/task.py)."""
-    optimizer: str = "sgd"
-    head_rate: float = 0.0
-    rest_rate: float = 0.0
-    momentum: float = 0.9
-    rest_momentum: float = 0.9
-    weight_decay: float = 0.0
-    warmup: float = 0.0
-    flat: float = 0.0
-    average: float = 0.0
-    coarse: float = 1.0
-    coarse_until: float = 0.0
     coarse_cost: float = 1.0
     """Time of a step at the coarse resolution, as a share of one at the full; measured."""
     most_steps: int = 0
