@@ -8,7 +8,6 @@ import platform
 import re
 import shutil
 import time
-from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -25,13 +24,13 @@ from lamina.data.split import Split, divide, load_split, save_split
 from lamina.errors import DataError, Interrupted, UsageError, sentence
 from lamina.inputs import Input
 from lamina.layers import Context
-from lamina.metrics import corrected_resampled_interval, mean_recall
+from lamina.metrics import corrected_resampled_interval
 from lamina.model import Model, load
 from lamina.networks import Network
 from lamina.outputs import Output
 from lamina.screen import Screen, bytes_in_words, duration, percent
 from lamina.settings import Settings, cores, make_settings
-from lamina.start import choose_start
+from lamina.start import NOTHING, choose_start, find_start
 from lamina.task import Score, Task
 from lamina.tasks import find_task
 from lamina.training.device import choose_device, total_memory
@@ -43,8 +42,6 @@ from lamina.training.plan import Plan, load_plan
 from lamina.training.run import Run, new_run, open_run
 
 OUTLIERS = 200
-UNEVEN = 3
-"""When the most frequent class is this many times as frequent as the rarest, the score with every class counted alike is told too."""
 RESIDENT = 0.4
 """Decoded data move to a device when they take at most this share of its free memory."""
 TAIL_SECONDS = 4.0
@@ -88,6 +85,8 @@ def train(
         )
     chosen = make_settings(settings)
     find_task(chosen.task)
+    if chosen.start_from not in ("", NOTHING):
+        find_start(chosen.start_from)  # a name that does not exist is said before the audit
     source = os.fspath(data) if isinstance(data, (str, os.PathLike)) else ""
     name = re.sub(r"[^\w.-]+", "-", Path(source.removeprefix("sample:")).expanduser().resolve().stem if source else "model") or "model"
     out = Path(out) if out else Path(f"{name}.lamina")
@@ -236,10 +235,7 @@ def learn(prepared: Prepared, plan: Plan, deadline: float | None, screen: Screen
         "unknown": sum(answer.unknown for answer in decoded) / max(1, len(decoded)),
         "output": output.state(),
     }
-    truths = [answers[index] for index in test]
-    counts = Counter(truths)
-    if max(counts.values()) >= UNEVEN * min(counts.values()) and all(getattr(answer, "top", None) for answer in decoded):
-        facts["mean_recall"] = mean_recall([answer.top[0][0] for answer in decoded], truths)
+    facts["remarks"] = prepared.task.remarks(decoded, [answers[index] for index in test])
     if near := split.near_test:
         kept = [place for place, index in enumerate(test) if index not in set(near)]
         without = prepared.task.score([decoded[place] for place in kept], [answers[test[place]] for place in kept])
@@ -284,8 +280,8 @@ def _leg(
                 score = f"score {percent(event.score)} %, " if event.score is not None else ""
                 screen.say(f"Check       step {event.step} of {plan.total(leg)}: {score}loss {event.loss:.3f} on validation")
             elif isinstance(event, Decided) and leg == plan.legs[0]:
-                found = f"{percent(event.disguised)} % right on mirror images, {percent(event.score)} % without"
-                screen.say(f"Mirroring   {'used' if event.used else 'not used'}: {found}")
+                found = f"{percent(event.disguised)} % right with it, {percent(event.score)} % without"
+                screen.say(f"{feed.input.doubt:<12}{'used' if event.used else 'not used'}: {found}")
             elif isinstance(event, Revised):
                 screen.warn(f"Plan revised at step {event.step}: {event.kind} {event.value:g} ({event.why})")
 
@@ -410,8 +406,8 @@ def _tell_score(score: Score, facts: dict[str, Any], split: Split, screen: Scree
         screen.say(
             f"            without test examples that are near duplicates of training: {percent(without['value'])} % of {without['n']}"
         )
-    if "mean_recall" in facts:
-        screen.say(f"            every class counted alike: {percent(facts['mean_recall'])} % (mean recall); --balance 1 trains for that")
+    for remark in facts["remarks"]:
+        screen.say("            " + remark)
     if "single_view" in facts:
         screen.say(f"            with one view of each: {percent(facts['single_view']['value'])} %")
     if facts["clueless_score"] is not None and score.low <= facts["clueless_score"]:

@@ -90,5 +90,7 @@ class Task:
     """Training examples -> how to train, where the settings are silent."""
     score: Callable[[list[Any], list[Any]], Score]
     """(answers of the network, true answers) -> the score."""
+    remarks: Callable[[list[Any], list[Any]], list[str]] = lambda answers, truths: []
+    """(answers of the network, true answers) -> lines to say under the score."""
     settle: Callable[[Network, Feed, Any], None] | None = None
     """(network, feed, indices of training examples): what is done to a network before its first step; None = nothing."""

@@ -23,6 +23,8 @@ class Input(ABC):
     kind: ClassVar[str] = ""
     plural: ClassVar[str] = "examples"
     suffixes: ClassVar[tuple[str, ...]] = ()
+    doubt: ClassVar[str] = ""
+    """The name of the doubted augmentation, for the screen."""
     draws: ClassVar[int] = 0
     """Random numbers that `augment` uses per example. The first alternates between the halves of [0, 1) from epoch to epoch."""
 

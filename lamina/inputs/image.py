@@ -93,6 +93,7 @@ class ImageInput(Input):
     kind: ClassVar[str] = "image"
     plural: ClassVar[str] = "pictures"
     suffixes: ClassVar[tuple[str, ...]] = tuple(SUFFIX_FORMATS)
+    doubt: ClassVar[str] = "Mirroring"
     draws: ClassVar[int] = 7
 
     side: int = 0

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 from torch import Tensor
 
 from lamina.inputs import ImageInput, Input
 from lamina.layers import Whiten
-from lamina.metrics import wilson_interval
+from lamina.metrics import mean_recall, wilson_interval
 from lamina.networks import Network, conv_net, conv_net_outputs
 from lamina.outputs import Answer, ClassesOutput, Output
+from lamina.screen import percent
 from lamina.task import Recipe, Score, Task
 
 SIZES = [16, 24, 32, 48, 64, 80, 96, 128, 192, 256]
+UNEVEN = 3
+"""Most to least frequent class, from which on the score with every class counted alike is told too."""
 
 
 def _network(input: Input, output: Output, size: int, x: Tensor) -> Network:
@@ -53,6 +57,15 @@ def _score(answers: list[Any], truths: list[Any]) -> Score:
     return Score("accuracy", right / len(truths), low, high, len(truths))
 
 
+def _remarks(answers: list[Any], truths: list[Any]) -> list[str]:
+    """Where classes are uneven: the score with each of them counted alike."""
+    counts = Counter(truths)
+    if max(counts.values()) < UNEVEN * min(counts.values()):
+        return []
+    recall = percent(mean_recall([answer.top[0][0] for answer in answers], truths))
+    return [f"every class counted alike: {recall} % (mean recall); --balance 1 trains for that"]
+
+
 RECOGNIZE = Task(
     name="recognize",
     question="What is this?",
@@ -62,4 +75,5 @@ RECOGNIZE = Task(
     sizes=lambda input, settings: [settings.width] if settings.width else SIZES,
     recipe=_recipe,
     score=_score,
+    remarks=_remarks,
 )
