@@ -11,6 +11,7 @@ predict       one picture at a time, and 10,000
 forecasts     twelve forecasts of time against what it took
 growth        time and memory per example from 10^3 to 10^6 pictures
 large         memory on a made set of 20 GB
+peers         Keras, Lightning, fastai and AutoGluon in as many minutes, and how many of them Lamina needs for the best one's accuracy
 """
 
 from __future__ import annotations
@@ -22,17 +23,17 @@ import platform
 import sys
 from collections.abc import Callable
 from datetime import date
-from pathlib import Path
 from typing import Any
 
 from benchmarks import accuracy, scale, speed
+from benchmarks.common import RESULTS
+from benchmarks.peers import peers
 
-RESULTS = Path(__file__).parent / "results"
 ALL: dict[str, Callable[[argparse.Namespace], dict[str, Any]]] = {
     benchmark.__name__: benchmark
     for benchmark in (
         speed.startup, speed.speed, speed.predict, accuracy.digits, accuracy.fashion, accuracy.cifar, accuracy.few, accuracy.hymenoptera,
-        scale.forecasts, scale.growth, scale.large,
+        scale.forecasts, scale.growth, scale.large, peers,
     )
 }  # fmt: skip
 
@@ -45,6 +46,8 @@ def main() -> None:
     parser.add_argument("--flops", type=float)
     parser.add_argument("--threads", type=int)
     parser.add_argument("--rounds", type=int)
+    parser.add_argument("--data", help="peers: fashion-mnist, cifar10 or both with a comma")
+    parser.add_argument("--only", help="peers: names with commas, lamina among them")
     parser.add_argument("--as", dest="kept_as", default="", help="name of the result file, when it is not the benchmark's")
     options = parser.parse_args()
     for name in [options.name] if options.name else list(ALL):

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+RESULTS = Path(__file__).parent / "results"
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 """Real data beside the checkout, where they are."""
 
