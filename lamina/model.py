@@ -36,6 +36,7 @@ from lamina.outputs import Answer, Output, build_output
 from lamina.screen import Screen
 from lamina.settings import Settings, make_settings
 from lamina.task import Score
+from lamina.training.device import keep_memory
 from lamina.training.inference import BATCH, Values, each_batch, join_values, run_in_order
 
 FORMAT = 1
@@ -91,6 +92,8 @@ class Model:
     output: Output
     card: dict[str, Any] = field(default_factory=dict)
     """Facts of the training: score, classes, examples, excluded, seconds, data, plan, settings, run, versions."""
+    precision: str = "fp32"
+    """Number format of the answers: bf16 where training proved it right and an answer does not depend on its neighbors in it."""
 
     # ------------------------------------------------------------ answers
 
@@ -174,7 +177,7 @@ class Model:
         predictions = []
         for start in range(0, len(raws), BATCH):
             values, errors = self._read_some(raws[start : start + BATCH])
-            parts = each_batch(self.network, self.input, self.output, self._batches(values))
+            parts = each_batch(self.network, self.input, self.output, self._batches(values), self.precision)
             answers = iter([answer for part in parts for answer in self.output.decode(part.values, part.context)])
             for name, error in zip(names[start:], errors, strict=False):
                 if error is not None:
@@ -202,11 +205,11 @@ class Model:
             yield Batch(x.to(device), context.to(device), torch.zeros(len(x)), np.arange(len(x)))
 
     def values(self, read_values: Sequence[np.ndarray]) -> Tensor:
-        """What the answering layer puts out (fp32) for values that `input.read` or `input.golden` made."""
-        return run_in_order(self.network, self.input, self.output, self._batches(read_values)).values
+        """What the answering layer puts out for values that `input.read` or `input.golden` made."""
+        return run_in_order(self.network, self.input, self.output, self._batches(read_values), self.precision).values
 
     def golden(self, count: int, seed: int) -> Values:
-        """What it puts out for generated samples, one at a time: little memory, and no padding but between the answers."""
+        """What it puts out in fp32 for generated samples, one at a time: little memory, and no padding but between the answers."""
         samples = self.input.golden(count, seed)
         return join_values([run_in_order(self.network, self.input, self.output, self._batches([sample])) for sample in samples])
 
@@ -239,6 +242,7 @@ class Model:
             "layers": self.network.describe(),
             "output": {"kind": self.output.kind, "state": self.output.state()},
             "golden": {"seed": GOLDEN_SEED, "count": GOLDEN_COUNT},
+            "precision": self.precision,
             "card": self.card,
         }
 
@@ -251,6 +255,7 @@ def load(path: str | os.PathLike) -> Model:
         raise ModelFileError(
             sentence(f"The model {os.fspath(path)}", "be a .lamina file", "nothing there", near or "`lamina train DATA` makes one.")
         )
+    keep_memory()
     try:
         contents = _read_members(os.fspath(path))
         description = json.loads(contents["model.json"])
@@ -331,7 +336,10 @@ def _build(description: dict[str, Any], weights: bytes) -> Model:
         raise ModelFileError(sentence("The card of the model", "be a JSON object beside the task's name", type(card).__name__))
     if card:
         _check_card(card)
-    return Model(task, input, network.eval(), output, card)
+    precision = description.get("precision", "fp32")
+    if precision not in ("fp32", "bf16"):
+        raise ModelFileError(sentence("The precision of the model", "be fp32 or bf16", precision))
+    return Model(task, input, network.eval(), output, card, precision)
 
 
 def _check_card(card: dict[str, Any]) -> None:

@@ -33,11 +33,11 @@ from lamina.settings import Settings, cores, make_settings
 from lamina.start import NOTHING, choose_start, find_start
 from lamina.task import Score, Task
 from lamina.tasks import find_task
-from lamina.training.device import choose_device, total_memory
+from lamina.training.device import choose_device, keep_memory, total_memory
 from lamina.training.events import Before, Checked, Decided, Event, EventFile, Revised, Stepped
 from lamina.training.fit import Work, count_views, fit
 from lamina.training.forecast import Amounts, initial_network, leg_deadline, make_plan
-from lamina.training.inference import BATCH, Values, each_batch, in_place, join_values, run_in_order
+from lamina.training.inference import BATCH, COMPARED, Values, answering_precision, each_batch, in_place, join_values, run_in_order
 from lamina.training.plan import Plan, load_plan
 from lamina.training.run import Run, new_run, open_run
 
@@ -143,6 +143,7 @@ def _run(data: Any, run: Run, settings: Settings, out: Path, screen: Screen, beg
 def prepare(data: Any, run: Run, settings: Settings, screen: Screen) -> Prepared:
     """Read, audit, split, fit the input and the output, decode once."""
     torch.set_num_threads(cores(settings))
+    keep_memory()
     task = find_task(settings.task)
     device = choose_device(settings)
     screen.say(f"Device      {device.line}")
@@ -211,9 +212,10 @@ def learn(prepared: Prepared, plan: Plan, deadline: float | None, screen: Screen
     if split.folds is None:
         train_part, validation, test = (split.indices(part) for part in ("train", "validation", "test"))
         network, feed = _leg("final", train_part, validation, prepared, plan, leg_deadline(deadline, 1), screen)
-        held_out = run_in_order(network, feed.input, feed.output, feed.in_order(validation, BATCH)) if validation else None
-        output = _calibrate(network, feed, held_out)
-        decoded = _answers(network, feed, output, test)
+        precision = _precision(network, feed, plan, train_part)
+        held_out = run_in_order(network, feed.input, feed.output, feed.in_order(validation, BATCH), precision) if validation else None
+        output = _calibrate(network, feed, held_out, precision)
+        decoded = _answers(network, feed, output, test, precision)
         score = prepared.task.score(decoded, [answers[i] for i in test])
     else:
         test, folds = list(range(len(answers))), max(split.folds) + 1
@@ -226,7 +228,8 @@ def learn(prepared: Prepared, plan: Plan, deadline: float | None, screen: Screen
         order = [index for number in range(folds) for index in split.fold(number)[1]]
         held_out = in_place(join_values(parts), order)
         network, feed = _leg("final", test, [], prepared, plan, leg_deadline(deadline, 1), screen)
-        output = _calibrate(network, feed, held_out, same_network=False)
+        precision = _precision(network, feed, plan, test)
+        output = _calibrate(network, feed, held_out, precision, same_network=False)
         decoded = output.decode(held_out.values, held_out.context)
         score = _cross_fitted_score(prepared, decoded, shares)
     clueless = output.clueless([feed.targets[index] for index in test])
@@ -241,15 +244,20 @@ def learn(prepared: Prepared, plan: Plan, deadline: float | None, screen: Screen
         without = prepared.task.score([decoded[place] for place in kept], [answers[test[place]] for place in kept])
         facts["without_near_duplicates"] = dataclasses.asdict(without)
     if feed.input.single() is not feed.input and split.folds is None:
-        single = _answers(network, replace(feed, input=feed.input.single()), output, test)
+        single = _answers(network, replace(feed, input=feed.input.single()), output, test, precision)
         facts["single_view"] = dataclasses.asdict(prepared.task.score(single, [answers[i] for i in test]))
     _tell_score(score, facts, split, screen)
-    return Model(prepared.task.name, feed.input, network.cpu().eval(), output), score, facts
+    return Model(prepared.task.name, feed.input, network.cpu().eval(), output, precision=precision), score, facts
 
 
-def _answers(network: Network, feed: Feed, output: Output, examples: list[int]) -> list[Any]:
+def _precision(network: Network, feed: Feed, plan: Plan, examples: list[int]) -> str:
+    """The number format of the answers, tried out on some training examples."""
+    return answering_precision(network, feed.input, feed.output, feed.batch(np.array(examples[:COMPARED])), plan.precision)
+
+
+def _answers(network: Network, feed: Feed, output: Output, examples: list[int], precision: str) -> list[Any]:
     """The answers to examples, batch by batch, as predict gives them."""
-    parts = each_batch(network, feed.input, output, feed.in_order(examples, BATCH))
+    parts = each_batch(network, feed.input, output, feed.in_order(examples, BATCH), precision)
     return [answer for part in parts for answer in output.decode(part.values, part.context)]
 
 
@@ -300,18 +308,18 @@ def _fold_values(
         context = Context(kept.get("lengths"), kept.get("segments"), kept.get("positions"))
         return Values(kept["values"], context, kept["targets"])
     network, feed = _leg(leg, learned, [], prepared, plan, deadline, screen)
-    found = run_in_order(network, feed.input, feed.output, feed.in_order(tested, BATCH))
+    found = run_in_order(network, feed.input, feed.output, feed.in_order(tested, BATCH), _precision(network, feed, plan, learned))
     tensors = {"values": found.values, "targets": found.targets, **found.context._asdict()}
     prepared.run.keep_tensors(f"{leg}.safetensors", **{name: value.contiguous() for name, value in tensors.items() if value is not None})
     return found
 
 
-def _calibrate(network: Network, feed: Feed, held_out: Values | None, same_network: bool = True) -> Output:
+def _calibrate(network: Network, feed: Feed, held_out: Values | None, precision: str, same_network: bool = True) -> Output:
     """The output, calibrated on held-out values and checked on generated outliers."""
     if held_out is None:
         return feed.output
     strange = feed.input.outliers(OUTLIERS, seed=1)
-    model = Model("", feed.input, network, feed.output)
+    model = Model("", feed.input, network, feed.output, precision=precision)
     return feed.output.calibrate(held_out.values, held_out.targets, model.values(strange) if strange else None, same_network)
 
 

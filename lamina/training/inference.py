@@ -16,6 +16,10 @@ from lamina.networks import Network
 from lamina.outputs import Output
 
 BATCH = 256
+LIKENESS = 0.05
+"""bf16 answers when its values differ from those of fp32 by at most this share of their length …"""
+COMPARED = 64
+"""… on so many examples, and comes to the same bits for one alone, for a few, and among others."""
 
 
 class Values(NamedTuple):
@@ -29,26 +33,57 @@ class Values(NamedTuple):
         return len(self.values)
 
 
-def each_batch(network: Network, input: Input, output: Output, batches: Iterable[Batch]) -> Iterator[Values]:
+def each_batch(network: Network, input: Input, output: Output, batches: Iterable[Batch], precision: str = "fp32") -> Iterator[Values]:
     """The values of each batch, computed in evaluation mode; the mean over the views that the input makes of it."""
     was_training = network.training
     network.eval()
     until = "" if output.reads == network.head.name else output.reads
     try:
         for batch in batches:
-            with torch.inference_mode():
+            alone = precision == "bf16" and len(batch.x) == 1 and _plain(batch.context)
+            batch = _doubled(batch) if alone else batch
+            with torch.inference_mode(), torch.autocast(batch.x.device.type, torch.bfloat16, enabled=precision == "bf16"):
                 views = input.several(batch.x, batch.context)
                 found = [(share, network(x, context, until)) for share, x, context in views]
                 values = found[0][1][0].float() if len(found) == 1 else sum(share * signals.float() for share, (signals, _) in found)
                 context = found[0][1][1]._replace(caches=None).to(torch.device("cpu"))
-                yield Values(torch.as_tensor(values).cpu(), context, batch.target.cpu())
+                done = Values(torch.as_tensor(values).cpu(), context, batch.target.cpu())
+                yield _first(done) if alone else done
     finally:
         network.train(was_training)
 
 
-def run_in_order(network: Network, input: Input, output: Output, batches: Iterable[Batch]) -> Values:
+def run_in_order(network: Network, input: Input, output: Output, batches: Iterable[Batch], precision: str = "fp32") -> Values:
     """The values of all batches together, each example once; shorter ones padded with 0, as their lengths in the context tell."""
-    return join_values(list(each_batch(network, input, output, batches)))
+    return join_values(list(each_batch(network, input, output, batches, precision)))
+
+
+def answering_precision(network: Network, input: Input, output: Output, batch: Batch, trained_in: str) -> str:
+    """The number format of answers: that of training where, on this machine, bf16 is right and answers do not depend on their neighbors."""
+    if trained_in != "bf16" or batch.x.device.type != "cpu" or len(batch.x) < 4 or not _plain(batch.context):
+        return "fp32"
+
+    def values(first: int, end: int, precision: str) -> Tensor:
+        some = Batch(batch.x[first:end], batch.context, batch.target[first:end], batch.examples[first:end])
+        return run_in_order(network, input.single(), output, [some], precision).values
+
+    everything, fine = values(0, len(batch.x), "bf16"), values(0, len(batch.x), "fp32")
+    pieces = ((0, 1), (len(batch.x) - 1, len(batch.x)), (1, 4), (2, len(batch.x) // 2 + 1))
+    same = all(torch.equal(values(first, end, "bf16"), everything[first:end]) for first, end in pieces)
+    return "bf16" if same and float((everything - fine).norm()) <= LIKENESS * float(fine.norm()) else "fp32"
+
+
+def _plain(context: Context) -> bool:
+    return all(value is None for value in context)
+
+
+def _doubled(batch: Batch) -> Batch:
+    """One example twice: the kernels for a single picture in bf16 are ten times slower than those for two."""
+    return Batch(torch.cat([batch.x, batch.x]), batch.context, torch.cat([batch.target, batch.target]), batch.examples)
+
+
+def _first(found: Values) -> Values:
+    return Values(found.values[:1], found.context, found.targets[:1])
 
 
 def join_values(parts: Sequence[Values]) -> Values:
