@@ -18,6 +18,9 @@ from lamina.inputs import ImageInput
 from lamina.layers import Linear
 from lamina.networks import Network, conv_net, conv_net_outputs
 from lamina.outputs import ClassesOutput
+from lamina.settings import Settings
+from lamina.tasks import find_task
+from lamina.training import forecast
 from lamina.training.distributed import World
 from lamina.training.events import Revised, read_events
 from lamina.training.fit import Work, fit
@@ -264,3 +267,21 @@ def test_a_guess_is_called_a_guess(tmp_path, capsys):
     settings = {"epochs": 1, "width": 8, "out": tmp_path / "m.lamina", "runs": tmp_path / "runs", "threads": 1, "screen": Screen()}
     lamina.train((noise, rng.integers(0, 2, 80)), **settings)
     assert "Not surely better than a clueless guess" in capsys.readouterr().out
+
+
+def test_a_compiled_objective_trains_alike(feed, monkeypatch):
+    """Compiled or not, at both resolutions: the same weights but for rounding. Where it is raced, the plan says how that went."""
+    curves = []
+    for compiled in (False, True):
+        plan = make_plan(steps=6, batch=32, micro_batch=32, compiled=compiled, coarse=0.75, coarse_until=0.5, **MUON)
+        network = conv(feed)
+        fit(network, feed.output, feed, Work("final", np.arange(96)), plan)
+        curves.append([value.detach().clone() for value in network.parameters()])
+    difference = max(float((one - two).abs().max()) for one, two in zip(*curves, strict=True))
+    assert difference < 1e-3
+    monkeypatch.setattr(forecast, "COMPILED_ON", ("cpu",))
+    monkeypatch.setattr(forecast, "COMPILED_FROM", 0.0)
+    amounts = forecast.Amounts(96, 0, 0)
+    settings = Settings(epochs=2, width=8, threads=1)
+    plan = forecast.make_plan(find_task("recognize"), settings, feed, np.arange(96), amounts, ["final"], None)
+    assert plan.self_test["compiled_times_faster"] > 0 and not plan.compiled  # a training of a second never wins compiling back

@@ -104,7 +104,7 @@ class _Driver:
     def __init__(self, network: Network, output: Output, feed: Feed, work: Work, plan: Plan, tell: Tell) -> None:
         self.network, self.output, self.feed, self.work, self.plan, self.tell = network, output, feed, work, plan, tell
         self.world = current_world()
-        self.objective = wrap(Objective(network, output, plan.precision), self.world, plan.shard)
+        self.objective = wrap(Objective(network, output, plan.precision, plan.compiled), self.world, plan.shard)
         self.optimizer = make_optimizer(network, plan)
         self.best: dict[str, Tensor] = {}
         self.best_score: float | None = None

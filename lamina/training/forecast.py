@@ -32,6 +32,11 @@ RACE_STEPS = 32
 ONE_THREAD = 1.05
 """One thread is planned when its step takes at most this many times that of all."""
 RACE_SHARE = 0.01
+COMPILED_ON = ("cuda",)
+"""Where a compiled objective is raced: on a CPU it gains nothing (docs/log.md) …"""
+COMPILED_STEPS = 20
+COMPILED_FROM = 120.0
+"""… and nowhere with fewer seconds left than this, for compiling itself takes half a minute."""
 HASTE = 0.04
 """With so little time that a race would take more than this share of it, the race is cut to that share."""
 SELF_TEST_EXAMPLES = 64
@@ -78,6 +83,9 @@ def make_plan(
         if size != plan.size:
             plan.size = size
             race = _race(task, plan, settings, feed, train, deadline)
+    if feed.device.type in COMPILED_ON:
+        race = _try_compiled(task, plan, settings, feed, train, deadline, race, epochs * per_epoch)
+    if deadline is not None:
         epochs = min(_affordable(race, plan, recipe, amounts, deadline), recipe.epochs * MOST_EPOCHS)
         if epochs < 1 and epochs * per_epoch < LEAST_STEPS:
             raise ResourceError(_too_little_time(settings, race, amounts, plan, deadline))
@@ -110,6 +118,26 @@ def _try_one_thread(task: Task, plan: Plan, settings: Settings, feed: Feed, trai
     return race
 
 
+def _try_compiled(
+    task: Task, plan: Plan, settings: Settings, feed: Feed, train: np.ndarray, deadline: float | None, race: Race, steps: float
+) -> Race:
+    """The objective compiled, against as it is, some steps each; taken when it is faster and wins the time of compiling back."""
+    seconds = steps * race.step if deadline is None else deadline - time.monotonic()
+    if seconds < COMPILED_FROM:
+        return race
+    start = time.monotonic()
+    plan.compiled = True
+    try:
+        compiled = _race(task, plan, settings, feed, train, deadline)
+    except (RuntimeError, ImportError, OSError) as error:  # no compiler for it here: training does without
+        plan.compiled, plan.self_test["compiled"] = False, str(error).splitlines()[0]
+        return race
+    gain = race.step / compiled.step
+    plan.compiled = gain > 1 and seconds * (1 - 1 / gain) > time.monotonic() - start
+    plan.self_test["compiled_times_faster"] = round(gain, 2)
+    return compiled if plan.compiled else race
+
+
 @dataclass(frozen=True)
 class Race:
     """A few real steps, timed."""
@@ -136,7 +164,7 @@ def _race(task: Task, plan: Plan, settings: Settings, feed: Feed, train: np.ndar
     network = placed(task.network(feed.input, feed.output, plan.size, sample.x), feed.device)
     if not plan.self_test:
         plan.precision, plan.self_test = choose_precision(network, feed.output, feed.batch(examples[:SELF_TEST_EXAMPLES]), settings, most)
-    objective = Objective(copy.deepcopy(network), feed.output, plan.precision)
+    objective = Objective(copy.deepcopy(network), feed.output, plan.precision, plan.compiled)
     optimizer = make_optimizer(objective.network, plan)
 
     coarse = plan.coarse if plan.coarse_until else 1.0
@@ -152,7 +180,9 @@ def _race(task: Task, plan: Plan, settings: Settings, feed: Feed, train: np.ndar
     for step in training_loop(objective, steps(), optimizer, lambda number: 0.0, plan.seed, World()):
         float(step.loss)
         now = time.perf_counter()
-        late = now - start > most
+        if plan.compiled and step.number == 1:  # both sizes are compiled now
+            start = now
+        late = now - start > most and (not plan.compiled or step.number >= COMPILED_STEPS + 1)
         if step.number >= 2 or late:
             seconds[step.number % 2 if coarse < 1 else 0].append(now - last)
         last = now

@@ -13,9 +13,11 @@ from lamina.outputs import Output, Progress
 class Objective(nn.Module):
     """(x, context, target, progress) -> (loss sum, count). The gradient is divided by the count of the whole step, later."""
 
-    def __init__(self, network: Network, output: Output, precision: str = "fp32") -> None:
+    def __init__(self, network: Network, output: Output, precision: str = "fp32", compiled: bool = False) -> None:
         super().__init__()
         self.network, self.output, self.precision = network, output, precision
+        if compiled:
+            self.compile(dynamic=False)
 
     def forward(self, x: Tensor, context: Context, target: Tensor, progress: Progress) -> tuple[Tensor, Tensor]:
         with torch.autocast(x.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
