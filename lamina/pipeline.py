@@ -34,7 +34,7 @@ from lamina.start import NOTHING, choose_start, find_start
 from lamina.task import Score, Task
 from lamina.tasks import find_task
 from lamina.training.device import choose_device, keep_memory, total_memory
-from lamina.training.events import Before, Checked, Decided, Event, EventFile, Revised, Stepped
+from lamina.training.events import Before, Checked, Decided, Event, EventFile, Finished, Revised, Started, Stepped
 from lamina.training.fit import Work, count_views, fit
 from lamina.training.forecast import Amounts, initial_network, leg_deadline, make_plan
 from lamina.training.inference import BATCH, COMPARED, Values, answering_precision, each_batch, in_place, join_values, run_in_order
@@ -272,9 +272,14 @@ def _leg(
     what = "Training" if leg == "final" else f"Training {leg} of {len(plan.legs) - 1}"
     with screen.progress(what, 1.0) as bar:
 
+        begun = 0
+
         def tell(event: Event) -> None:
+            nonlocal begun
             write(event)
-            if isinstance(event, Stepped):
+            if isinstance(event, Started):
+                begun = event.step
+            elif isinstance(event, Stepped):
                 bar.advance(plan.time_done(leg, event.step), f"loss {event.loss:.3f}  {event.examples_per_second:,.0f} examples/s")
             elif isinstance(event, Before) and leg == plan.legs[0]:
                 clueless = (
@@ -290,6 +295,10 @@ def _leg(
             elif isinstance(event, Decided) and leg == plan.legs[0]:
                 found = f"{percent(event.disguised)} % right with it, {percent(event.score)} % without"
                 screen.say(f"{feed.input.doubt:<12}{'used' if event.used else 'not used'}: {found}")
+            elif isinstance(event, Finished):
+                steps = event.step - begun
+                speed = f"{steps * plan.batch / max(event.seconds, 1e-9):,.0f} examples/s"
+                screen.say(f"Trained     {steps} steps in {duration(event.seconds)}: {speed}, waited {100 * event.waited:.1f} % for data")
             elif isinstance(event, Revised):
                 screen.warn(f"Plan revised at step {event.step}: {event.kind} {event.value:g} ({event.why})")
 

@@ -89,6 +89,8 @@ class Finished(Event):
     leg: str
     step: int
     seconds: float
+    waited: float
+    """Share of the time that the loop waited for data."""
 
 
 Tell = Callable[[Event], None]

@@ -112,7 +112,8 @@ class _Driver:
         self.done = 0
         self.unread: list[Tensor] = []
         self.loss = float("nan")
-        self.waited = 0.0
+        self.waited, self.waited_before = 0.0, 0.0
+        """Seconds that the loop waited for data: since the last read, and until then."""
         self.check_seconds = 0.0
         self.speeds: list[float] = []
         """Steps at full resolution per second, at each of the last reads."""
@@ -138,7 +139,7 @@ class _Driver:
         if self.best or self.average:
             put_weights(self.network, self.best or self.average)
         seconds = time.monotonic() - start
-        self.tell(Finished(self.work.leg, self.done, seconds))
+        self.tell(Finished(self.work.leg, self.done, seconds, round((self.waited_before + self.waited) / max(1e-9, seconds), 4)))
         return Fitted(self.done, self.loss, self.best_score, seconds, self._feed(self.done).input)
 
     # ------------------------------------------------------------ the steps
@@ -148,7 +149,6 @@ class _Driver:
         leg, plan = self.work.leg, self.plan
         last_read = last_saved = time.monotonic()
         steps_at_read = self.done
-        self.waited = 0.0
         for step in training_loop(self.objective, self._steps(), self.optimizer, lambda n: plan.rate(leg, n), plan.seed, self.world):
             self.done = step.number + 1
             self.unread.append(step.loss)
@@ -162,7 +162,8 @@ class _Driver:
                 speed = (self.done - steps_at_read) / max(1e-9, time.monotonic() - last_read)
                 waited = min(1.0, self.waited / max(1e-9, time.monotonic() - last_read))
                 self.tell(Stepped(leg, self.done, self.loss, step.rate, speed * plan.batch, waited))
-                last_read, steps_at_read, self.waited = time.monotonic(), self.done, 0.0
+                last_read, steps_at_read = time.monotonic(), self.done
+                self.waited, self.waited_before = 0.0, self.waited_before + self.waited
                 self._keep_to_the_clock(speed * plan.cost(leg, step.number))
             if check and not self._check():
                 return self._second_chance()
