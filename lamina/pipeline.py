@@ -37,7 +37,7 @@ from lamina.training.device import choose_device, keep_memory, total_memory
 from lamina.training.events import Before, Checked, Decided, Event, EventFile, Finished, Revised, Started, Stepped
 from lamina.training.fit import Work, count_views, fit
 from lamina.training.forecast import Amounts, initial_network, leg_deadline, make_plan
-from lamina.training.inference import BATCH, COMPARED, Values, answering_precision, each_batch, in_place, join_values, run_in_order
+from lamina.training.inference import BATCH, Values, each_batch, in_place, join_values, run_in_order
 from lamina.training.plan import Plan, load_plan
 from lamina.training.run import Run, new_run, open_run
 
@@ -212,10 +212,9 @@ def learn(prepared: Prepared, plan: Plan, deadline: float | None, screen: Screen
     if split.folds is None:
         train_part, validation, test = (split.indices(part) for part in ("train", "validation", "test"))
         network, feed = _leg("final", train_part, validation, prepared, plan, leg_deadline(deadline, 1), screen)
-        precision = _precision(network, feed, plan, train_part)
-        held_out = run_in_order(network, feed.input, feed.output, feed.in_order(validation, BATCH), precision) if validation else None
-        output = _calibrate(network, feed, held_out, precision)
-        decoded = _answers(network, feed, output, test, precision)
+        held_out = run_in_order(network, feed.input, feed.output, feed.in_order(validation, BATCH), plan.answers) if validation else None
+        output = _calibrate(network, feed, held_out, plan.answers)
+        decoded = _answers(network, feed, output, test, plan.answers)
         score = prepared.task.score(decoded, [answers[i] for i in test])
     else:
         test, folds = list(range(len(answers))), max(split.folds) + 1
@@ -228,8 +227,7 @@ def learn(prepared: Prepared, plan: Plan, deadline: float | None, screen: Screen
         order = [index for number in range(folds) for index in split.fold(number)[1]]
         held_out = in_place(join_values(parts), order)
         network, feed = _leg("final", test, [], prepared, plan, leg_deadline(deadline, 1), screen)
-        precision = _precision(network, feed, plan, test)
-        output = _calibrate(network, feed, held_out, precision, same_network=False)
+        output = _calibrate(network, feed, held_out, plan.answers, same_network=False)
         decoded = output.decode(held_out.values, held_out.context)
         score = _cross_fitted_score(prepared, decoded, shares)
     clueless = output.clueless([feed.targets[index] for index in test])
@@ -244,15 +242,10 @@ def learn(prepared: Prepared, plan: Plan, deadline: float | None, screen: Screen
         without = prepared.task.score([decoded[place] for place in kept], [answers[test[place]] for place in kept])
         facts["without_near_duplicates"] = dataclasses.asdict(without)
     if feed.input.single() is not feed.input and split.folds is None:
-        single = _answers(network, replace(feed, input=feed.input.single()), output, test, precision)
+        single = _answers(network, replace(feed, input=feed.input.single()), output, test, plan.answers)
         facts["single_view"] = dataclasses.asdict(prepared.task.score(single, [answers[i] for i in test]))
     _tell_score(score, facts, split, screen)
-    return Model(prepared.task.name, feed.input, network.cpu().eval(), output, precision=precision), score, facts
-
-
-def _precision(network: Network, feed: Feed, plan: Plan, examples: list[int]) -> str:
-    """The number format of the answers, tried out on some training examples."""
-    return answering_precision(network, feed.input, feed.output, feed.batch(np.array(examples[:COMPARED])), plan.precision)
+    return Model(prepared.task.name, feed.input, network.cpu().eval(), output, precision=plan.answers), score, facts
 
 
 def _answers(network: Network, feed: Feed, output: Output, examples: list[int], precision: str) -> list[Any]:
@@ -271,7 +264,6 @@ def _leg(
     write = EventFile(run.path("events.jsonl"))
     what = "Training" if leg == "final" else f"Training {leg} of {len(plan.legs) - 1}"
     with screen.progress(what, 1.0) as bar:
-
         begun = 0
 
         def tell(event: Event) -> None:
@@ -317,7 +309,7 @@ def _fold_values(
         context = Context(kept.get("lengths"), kept.get("segments"), kept.get("positions"))
         return Values(kept["values"], context, kept["targets"])
     network, feed = _leg(leg, learned, [], prepared, plan, deadline, screen)
-    found = run_in_order(network, feed.input, feed.output, feed.in_order(tested, BATCH), _precision(network, feed, plan, learned))
+    found = run_in_order(network, feed.input, feed.output, feed.in_order(tested, BATCH), plan.answers)
     tensors = {"values": found.values, "targets": found.targets, **found.context._asdict()}
     prepared.run.keep_tensors(f"{leg}.safetensors", **{name: value.contiguous() for name, value in tensors.items() if value is not None})
     return found

@@ -9,7 +9,11 @@ import torch
 from PIL import Image
 
 import lamina
+from lamina.data.batches import Batch
 from lamina.errors import DataError
+from lamina.layers import Linear
+from lamina.networks import Network
+from lamina.training.inference import answering_precision
 
 LABELS = ("dark", "light", "striped")
 
@@ -235,3 +239,30 @@ def test_evaluate_unknown_label(model, folder):
     (folder / "light").rename(folder / "ligth")
     with pytest.raises(DataError, match='Did you mean "light"'):
         model.evaluate(folder)
+
+
+def test_bf16_answers_only_where_they_are_right(model, new, tmp_path):
+    """bf16 is taken when an answer keeps its bits among others; a layer that looks at its neighbors, or fp32 training, forbids it."""
+
+    class Neighborly(Linear):
+        kind = "neighborly"
+
+        def forward(self, x, context):
+            return super().forward(x + x.mean(0, keepdim=True), context)
+
+    torch.set_num_threads(1)
+    x, context = model.input.collate([model.input.read(picture) for picture in new[0][:32]])
+    batch = Batch(x, context, torch.zeros(32), np.arange(32))
+    parts = list(model.network.layers.items())
+    width = parts[-1][1].inputs
+    odd = Network([*parts[:-1], ("odd", Neighborly(width, width)), parts[-1]])
+    assert answering_precision(odd, model.input, model.output, batch, "bf16") == "fp32"
+    assert answering_precision(model.network, model.input, model.output, batch, "fp32") == "fp32"
+    if answering_precision(model.network, model.input, model.output, batch, "bf16") == "fp32":
+        pytest.skip("on this machine bf16 answers depend on their neighbors")
+    coarse = lamina.load(dataclasses.replace(model, precision="bf16").save(tmp_path / "coarse.lamina"))
+    assert coarse.precision == "bf16" and lamina.load(model.save(tmp_path / "fine.lamina")).precision == model.precision
+    together = coarse.predict(list(new[0]))
+    assert [coarse.predict(picture).top for picture in new[0][:20]] == [answer.top for answer in together[:20]]
+    fine = dataclasses.replace(model, precision="fp32").predict(list(new[0]))
+    assert max(abs(one.probability - other.probability) for one, other in zip(together, fine, strict=True)) < 0.05

@@ -40,8 +40,8 @@ SECOND_CHANCE = 0.3
 LOOKED_AT = 512
 EVALUATION = 0.45
 """Time of one example of a check, as a share of one example's training step, until a check has measured it."""
-ANSWER = 0.9
-"""Time of one answer after training (always fp32), as such a share."""
+FINE_ANSWER = 0.9
+"""Time of one answer after training, as such a share, where training is in bf16 and answers are in fp32."""
 CAUTION = 1.5
 WORTH_ADDING = 0.02
 WARM_AVERAGE = 10
@@ -76,6 +76,11 @@ class Work:
     answers_after: int = 0
     """Examples to be answered after training and before the deadline, such as the test part."""
     checkpoint: Path | None = None
+
+
+def answer_cost(plan: Plan) -> float:
+    """Time of one answer after training, as a share of one example's training step."""
+    return EVALUATION if plan.answers == plan.precision else FINE_ANSWER
 
 
 def count_views(feed: Feed, decided: bool) -> int:
@@ -315,7 +320,7 @@ class _Driver:
         one_answer = self.check_seconds / checked if checked else EVALUATION / (speed * self.plan.batch)
         checks = len(self.work.validation) * (left // self.plan.check_every + 1)
         views = count_views(self._feed(self.done), self.plan.doubted(self.work.leg, self.done) is not None)
-        answering = one_answer * checks + ANSWER / EVALUATION * one_answer * self.work.answers_after * views
+        answering = one_answer * checks + answer_cost(self.plan) / EVALUATION * one_answer * self.work.answers_after * views
         mean_cost = self.plan.mean_cost(self.plan.fraction(self.work.leg, self.done))
         room = max(0.0, seconds - CAUTION * answering) * speed / mean_cost
         most = max(self.plan.most_steps, self.plan.steps)

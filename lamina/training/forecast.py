@@ -20,7 +20,8 @@ from lamina.settings import Settings, cores
 from lamina.task import Recipe, Schedule, Task
 from lamina.training.device import choose_precision, peak_memory
 from lamina.training.distributed import World
-from lamina.training.fit import ANSWER, EVALUATION
+from lamina.training.fit import EVALUATION, answer_cost
+from lamina.training.inference import COMPARED, answering_precision
 from lamina.training.loop import training_loop
 from lamina.training.objective import Objective
 from lamina.training.optimizer import make_optimizer
@@ -83,6 +84,7 @@ def make_plan(
         if size != plan.size:
             plan.size = size
             race = _race(task, plan, settings, feed, train, deadline)
+    plan.answers = _answering_precision(task, plan, feed, train)
     if feed.device.type in COMPILED_ON:
         race = _try_compiled(task, plan, settings, feed, train, deadline, race, epochs * per_epoch)
     if deadline is not None:
@@ -116,6 +118,13 @@ def _try_one_thread(task: Task, plan: Plan, settings: Settings, feed: Feed, trai
         return alone
     torch.set_num_threads(plan.threads)
     return race
+
+
+def _answering_precision(task: Task, plan: Plan, feed: Feed, train: np.ndarray) -> str:
+    batch = feed.batch(train[:COMPARED])
+    return answering_precision(
+        placed(task.network(feed.input, feed.output, plan.size, batch.x), feed.device), feed.input, feed.output, batch, plan.precision
+    )
 
 
 def _try_compiled(
@@ -221,7 +230,7 @@ def _affordable(race: Race, plan: Plan, recipe: Recipe, amounts: Amounts, deadli
     """Epochs that fit before the deadline, all legs, checks and the final test counted."""
     left = (deadline - time.monotonic()) * SAFETY
     one = race.step * cost / plan.batch
-    per_leg = (left - ANSWER * one * amounts.test) / len(plan.legs) - EVALUATION * one * amounts.validation * (recipe.checks + 2)
+    per_leg = (left - answer_cost(plan) * one * amounts.test) / len(plan.legs) - EVALUATION * one * amounts.validation * (recipe.checks + 2)
     return max(0.0, per_leg / (one * plan.mean_cost()) / amounts.train)
 
 
@@ -239,7 +248,7 @@ def _fit_to_time(race: Race, plan: Plan, recipe: Recipe, costs: dict[int, float]
 def _forecast(race: Race, plan: Plan, recipe: Recipe, amounts: Amounts, epochs: float) -> dict[str, Any]:
     """Seconds and bytes with nominal 90 % intervals, from the spread of the timed steps."""
     one = race.step / plan.batch
-    answers = one * (EVALUATION * amounts.validation * (recipe.checks + 2) * len(plan.legs) + ANSWER * amounts.test)
+    answers = one * (EVALUATION * amounts.validation * (recipe.checks + 2) * len(plan.legs) + answer_cost(plan) * amounts.test)
     steps = plan.steps * len(plan.legs) * plan.mean_cost()
     ordered = sorted(race.seconds)
     low, high = ordered[len(ordered) // 10], ordered[-1 - len(ordered) // 10]

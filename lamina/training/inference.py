@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
@@ -59,13 +60,21 @@ def run_in_order(network: Network, input: Input, output: Output, batches: Iterab
 
 
 def answering_precision(network: Network, input: Input, output: Output, batch: Batch, trained_in: str) -> str:
-    """The number format of answers: that of training where, on this machine, bf16 is right and answers do not depend on their neighbors."""
+    """The number format of answers: bf16 where training takes it and, on this CPU, an answer has the same bits alone as among others.
+
+    `network` may be untrained; its head, which may start at 0, is filled with random numbers here.
+    """
     if trained_in != "bf16" or batch.x.device.type != "cpu" or len(batch.x) < 4 or not _plain(batch.context):
         return "fp32"
+    tried = copy.deepcopy(network)
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for parameter in tried.head.parameters():
+            parameter.copy_(torch.randn(parameter.shape, generator=generator) / parameter.shape[-1] ** 0.5)
 
     def values(first: int, end: int, precision: str) -> Tensor:
         some = Batch(batch.x[first:end], batch.context, batch.target[first:end], batch.examples[first:end])
-        return run_in_order(network, input.single(), output, [some], precision).values
+        return run_in_order(tried, input.single(), output, [some], precision).values
 
     everything, fine = values(0, len(batch.x), "bf16"), values(0, len(batch.x), "fp32")
     pieces = ((0, 1), (len(batch.x) - 1, len(batch.x)), (1, 4), (2, len(batch.x) // 2 + 1))

@@ -48,6 +48,8 @@ class Plan(Schedule):
     """Time of a step at the coarse resolution, as a share of one at the full; measured."""
     most_steps: int = 0
     """A leg is never made longer than this; 0 = than `steps`."""
+    answers: str = "fp32"
+    """Number format of the answers after training; checks during training use that of training."""
     compiled: bool = False
     """Whether the objective is compiled; raced on a GPU."""
     shard: bool = False
