@@ -7,7 +7,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from benchmarks.common import DATA, cifar10, run_lamina, spread, timed
+from benchmarks.common import DATA, cifar10, run_lamina, spread, timed, valid
 
 CIFAR_EPOCHS = {1.5e14: 12.6, 2.0e14: 16.8}
 """Epochs that keep the counted training FLOPs within each budget at width 64; the run checks that they do."""
@@ -40,7 +40,7 @@ def cifar(options: argparse.Namespace) -> dict[str, Any]:
     spent = max(answer["training_flops"] for answer in answers)
     if spent > budget:
         raise SystemExit(f"the training took {spent:.3g} FLOPs, more than {budget:.3g}")
-    return {"budget_flops": budget, "training_flops": spent, "epochs": epochs, **_summary(answers)}
+    return {"budget_flops": budget, "training_flops": spent, "epochs": epochs, **_summary(answers, options.threads or 0)}
 
 
 def few(options: argparse.Namespace) -> dict[str, Any]:
@@ -71,12 +71,13 @@ def _train(data: Any, **settings: Any) -> dict[str, Any]:
     return {**model.card, **times, "training_flops": model.card["plan"]["forecast"]["training_flops"]}
 
 
-def _summary(answers: list[dict[str, Any]]) -> dict[str, Any]:
+def _summary(answers: list[dict[str, Any]], threads: int = 0) -> dict[str, Any]:
     result = {
         "accuracy": spread([answer["score"]["value"] for answer in answers]),
         "tested": answers[0]["score"]["n"],
         "wall_seconds": spread([answer["wall_seconds"] for answer in answers]),
         "cpu_per_wall": [answer["cpu_per_wall"] for answer in answers],
+        "valid": [valid(answer["cpu_per_wall"], threads) for answer in answers],
     }
     if all("single_view" in answer.get("facts", {}) for answer in answers):
         result["accuracy_single_view"] = spread([answer["facts"]["single_view"]["value"] for answer in answers])

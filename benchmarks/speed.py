@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import argparse
+import multiprocessing
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from benchmarks.common import matrix_product, spread, timed
+from benchmarks.common import matrix_product, spread, timed, valid
 
 CLASSES = 10
 
@@ -56,7 +58,9 @@ def _feed(count: int = 4096, side: int = 32, channels: int = 3) -> Any:
     return Feed(Decoded.of(pictures), rng.integers(0, CLASSES, count).tolist(), input, output, torch.device("cpu"))
 
 
-def _lamina_steps(feed: Any, precision: str, batch: int, parts: dict[str, float] | None = None) -> tuple[Callable[[], None], float]:
+def _lamina_steps(
+    feed: Any, precision: str, batch: int, parts: dict[str, float] | None = None, detail: float = 1.0
+) -> tuple[Callable[[], None], float]:
     """(a function that makes one whole training step as the loop does, FLOPs of a step)."""
     import torch
 
@@ -88,7 +92,7 @@ def _lamina_steps(feed: Any, precision: str, batch: int, parts: dict[str, float]
 
     optimizer.step = measured("optimizer", optimizer.step)  # type: ignore[method-assign]
     object.__setattr__(feed.input, "augment", measured("augmentation", feed.input.augment))
-    make = measured("waiting_with_augmentation", lambda n: feed.batch(*feed.training(everything, 0, n, batch)))
+    make = measured("waiting_with_augmentation", lambda n: feed.batch(*feed.training(everything, 0, n, batch), detail))
 
     def steps() -> Any:
         for number in range(10**6):
@@ -99,7 +103,7 @@ def _lamina_steps(feed: Any, precision: str, batch: int, parts: dict[str, float]
     def step() -> None:
         next(loop)
 
-    return step, _flops(network, feed.batch(everything[:2])) * batch
+    return step, _flops(network, feed.batch(everything[:2], np.zeros((2, feed.input.draws), np.float32), detail)) * batch
 
 
 def _plain_steps(feed: Any, batch: int) -> Callable[[], None]:
@@ -140,51 +144,86 @@ def _plain_steps(feed: Any, batch: int) -> Callable[[], None]:
     return step
 
 
+def _plain_process(pipe: Connection, batch: int, threads: int) -> None:
+    """The plain loop in a process of its own, where Lamina has set nothing: for each message two steps, and what one of them took."""
+    import torch
+
+    torch.set_num_threads(threads)
+    step = _plain_steps(_feed(), batch)
+    step()
+    while pipe.recv():
+        start = time.perf_counter()
+        step()
+        step()
+        pipe.send((time.perf_counter() - start) / 2)
+
+
 def speed(options: argparse.Namespace) -> dict[str, Any]:
     """Local MFU (FLOPs of the step / its time / the best matrix product of the same type, interleaved) and the ratio to a plain loop."""
     import torch
 
     import lamina  # noqa: F401 (sets how threads wait)
+    from lamina.tasks.recognize.task import RECOGNIZE
+    from lamina.training.device import keep_memory
 
+    keep_memory()
     torch.set_num_threads(options.threads or 2)
     batch, rounds = 256, options.rounds or 12
     parts: dict[str, float] = {}
     runs = {name: _lamina_steps(_feed(), name, batch, parts if name == "bf16" else None) for name in ("bf16", "fp32")}
-    plain = _plain_steps(_feed(), batch)
-    for step in (*(run[0] for run in runs.values()), plain):
+    runs["coarse"] = _lamina_steps(_feed(), "bf16", batch, detail=RECOGNIZE.recipe(50_000).coarse)
+    plain, other_end = multiprocessing.get_context("spawn").Pipe()
+    child = multiprocessing.get_context("spawn").Process(target=_plain_process, args=(other_end, batch, options.threads or 2), daemon=True)
+    child.start()
+
+    def plain_step() -> float:
+        plain.send(True)
+        return float(plain.recv())
+
+    plain_step()
+    for step, _ in runs.values():
         step()
     parts.clear()
-    used: dict[str, list[float]] = {"bf16": [], "fp32": [], "plain": []}
+    used: dict[str, list[float]] = {name: [] for name in (*runs, "plain")}
     products: dict[str, list[float]] = {"bf16": [], "fp32": []}
     inside = 0.0
 
     def rounds_of() -> None:
         nonlocal inside
         for _ in range(rounds):
-            for name, step in (("bf16", runs["bf16"][0]), ("fp32", runs["fp32"][0]), ("plain", plain)):
+            for name, (step, _) in runs.items():
                 start = time.perf_counter()
                 step()
                 step()
                 used[name].append((time.perf_counter() - start) / 2)
                 inside += 2 * used[name][-1] if name == "bf16" else 0.0
+            used["plain"].append(plain_step())
             for name, found in products.items():
                 found.append(matrix_product(name, 8))
 
-    _, times = timed(rounds_of)
+    _, times = timed(lambda: (rounds_of(), plain.send(False), child.join()))
     mfu = {name: runs[name][1] / statistics.median(used[name]) / max(products[name]) for name in products}
     ratios = [plain_one / ours for plain_one, ours in zip(used["plain"], used["bf16"], strict=True)]
-    quartiles = statistics.quantiles(ratios, n=4)
+    coarse_until = RECOGNIZE.recipe(50_000).coarse_until
+    mixed = [coarse_until * coarse + (1 - coarse_until) * full for coarse, full in zip(used["coarse"], used["bf16"], strict=True)]
     waiting = parts["waiting_with_augmentation"] - parts["augmentation"]
     return {
         "batch": batch,
         "local_mfu": mfu,
         "matrix_product_gflops": {name: max(values) / 1e9 for name, values in products.items()},
         "examples_per_second": {name: batch / statistics.median(values) for name, values in used.items()},
-        "times_a_plain_loop": {"median": statistics.median(ratios), "quartiles": [quartiles[0], quartiles[2]], "n": len(ratios)},
+        "times_a_plain_loop": _quartiles(ratios),
+        "times_a_plain_loop_over_the_schedule": _quartiles([one / ours for one, ours in zip(used["plain"], mixed, strict=True)]),
         "share_of_step": {"waiting": waiting / inside, "augmentation": parts["augmentation"] / inside,
                           "optimizer": parts["optimizer"] / inside},
         **times,
+        "valid": valid(times["cpu_per_wall"], options.threads or 2),
     }  # fmt: skip
+
+
+def _quartiles(values: list[float]) -> dict[str, Any]:
+    low, middle, high = statistics.quantiles(values, n=4)
+    return {"median": middle, "quartiles": [low, high], "n": len(values)}
 
 
 def predict(options: argparse.Namespace) -> dict[str, Any]:
@@ -194,12 +233,15 @@ def predict(options: argparse.Namespace) -> dict[str, Any]:
     import lamina
     from lamina.model import Model
     from lamina.tasks.recognize.task import RECOGNIZE
+    from lamina.training.inference import COMPARED, answering_precision
 
     feed = _feed(10_000)
     pictures = feed.values.array
     network = RECOGNIZE.network(feed.input, feed.output, RECOGNIZE.recipe(50_000).size, torch.from_numpy(pictures[:512]))
+    precision = answering_precision(network, feed.input, feed.output, feed.batch(np.arange(COMPARED)), "bf16")
     with tempfile.TemporaryDirectory() as place:
-        model = lamina.load(Model("recognize", feed.input, network.eval(), feed.output).save(Path(place) / "m.lamina"))
+        made = Model("recognize", feed.input, network.eval(), feed.output, precision=precision)
+        model = lamina.load(made.save(Path(place) / "m.lamina"))
     singles = []
     for number in range(300):
         start = time.perf_counter()
@@ -213,6 +255,7 @@ def predict(options: argparse.Namespace) -> dict[str, Any]:
         bulk.append(len(pictures) / (time.perf_counter() - start))
     ordered = sorted(singles[20:])
     return {
+        "precision": precision,
         "single_milliseconds": {"p50": 1e3 * ordered[len(ordered) // 2], "p95": 1e3 * ordered[int(0.95 * len(ordered))]},
         "bulk_per_second": spread(bulk),
     }

@@ -9,7 +9,7 @@ from __future__ import annotations
 from lamina.layers import Convolution, GlobalPool, Layer, Residual
 
 SMALLEST_MAP = 4
-WIDTHS = (1, 2, 2, 4, 4)
+WIDTHS = (1, 3, 3, 4, 4)
 """Width of each stage, in units of the first's."""
 RESIDUAL_FROM = 96
 """Networks whose first stage is this wide get a residual layer of two convolutions in each stage, narrower ones a single convolution."""

@@ -26,7 +26,9 @@ class Muon(torch.optim.Optimizer):
     Each group's rate is `lr`, set by the loop, times its `scale`.
     """
 
-    def __init__(self, groups: list[dict[str, Any]], lr: float) -> None:
+    def __init__(self, groups: list[dict[str, Any]], lr: float, products: torch.dtype = torch.float32) -> None:
+        """`products` is the number format of the matrix products; fp64 parameters use their own."""
+        self.products = products
         super().__init__(groups, {"lr": lr, "scale": 1.0, "momentum": 0.0, "weight_decay": 0.0, "orthogonal": False})
 
     @torch.no_grad()
@@ -46,15 +48,14 @@ class Muon(torch.optim.Optimizer):
                 if group["orthogonal"]:
                     value = whole(parameter)
                     value = value * (len(value) ** 0.5 / value.norm().clamp_min(1e-7))
-                    fill(parameter, value.sub_(orthogonal(whole(update)), alpha=rate))
+                    fill(parameter, value.sub_(orthogonal(whole(update), self.products), alpha=rate))
                 else:
                     parameter.sub_(update, alpha=rate)
 
 
-def orthogonal(matrix: Tensor) -> Tensor:
+def orthogonal(matrix: Tensor, products: torch.dtype = torch.float32) -> Tensor:
     """The nearest matrix with singular values of about 1, by Newton-Schulz steps; axes beyond the first count as one."""
-    fast = torch.float64 if matrix.dtype == torch.float64 else torch.bfloat16 if matrix.device.type == "cuda" else torch.float32
-    x = matrix.reshape(len(matrix), -1).to(fast)
+    x = matrix.reshape(len(matrix), -1).to(torch.float64 if matrix.dtype == torch.float64 else products)
     upright = len(x) > x.shape[1]
     x = x.T if upright else x
     x = x / (x.norm() + 1e-7)
@@ -87,4 +88,4 @@ def make_optimizer(network: Network, plan: Plan) -> torch.optim.Optimizer:
             if part := [parameter for parameter in members if (parameter.ndim > 1) == matrices]:
                 decay = plan.weight_decay if matrices and not orthogonal else 0.0
                 made.append({"params": part, "scale": scales[name], "momentum": momentum, "weight_decay": decay, "orthogonal": orthogonal})
-    return Muon(made, plan.learning_rate)
+    return Muon(made, plan.learning_rate, torch.bfloat16 if plan.precision == "bf16" else torch.float32)
