@@ -79,6 +79,8 @@ def _summary(answers: list[dict[str, Any]], threads: int = 0) -> dict[str, Any]:
         "cpu_per_wall": [answer["cpu_per_wall"] for answer in answers],
         "valid": [valid(answer["cpu_per_wall"], threads) for answer in answers],
     }
+    if all("peak_memory" in answer for answer in answers):
+        result["peak_memory"] = max(answer["peak_memory"] for answer in answers)
     if all("single_view" in answer.get("facts", {}) for answer in answers):
         result["accuracy_single_view"] = spread([answer["facts"]["single_view"]["value"] for answer in answers])
     return result

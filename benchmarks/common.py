@@ -7,6 +7,7 @@ import os
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -28,10 +29,17 @@ def timed(run: Any) -> tuple[Any, dict[str, float]]:
 
 
 def run_lamina(*arguments: str, place: Path) -> dict[str, Any]:
-    """The JSON answer of a command, with its time. Valid as a measurement when cpu_per_wall is at least 0.9 times the threads."""
-    command = [sys.executable, "-m", "lamina", *arguments, "--json"]
-    done, times = timed(lambda: subprocess.run(command, cwd=place, capture_output=True, text=True, check=True))
-    return {**json.loads(done.stdout), **times}
+    """The JSON answer of a command, with its time and peak memory in bytes."""
+    command, start = [sys.executable, "-m", "lamina", *arguments, "--json"], time.perf_counter()
+    with tempfile.TemporaryFile() as answer, subprocess.Popen(command, cwd=place, stdout=answer, stderr=subprocess.DEVNULL) as process:
+        _, status, used = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        wall = time.perf_counter() - start
+        if process.returncode:
+            raise SystemExit(f"{' '.join(command)} ended with {process.returncode}")
+        answer.seek(0)
+        times = {"wall_seconds": round(wall, 2), "cpu_per_wall": round((used.ru_utime + used.ru_stime) / wall, 2)}
+        return {**json.load(answer), **times, "peak_memory": used.ru_maxrss * 1024}
 
 
 def valid(cpu_per_wall: float, threads: int = 0) -> bool:
