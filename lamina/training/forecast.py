@@ -15,6 +15,7 @@ import torch
 
 from lamina.data.batches import Feed
 from lamina.errors import ResourceError, sentence
+from lamina.layers import Context
 from lamina.networks import Network
 from lamina.settings import Settings, cores
 from lamina.task import Recipe, Schedule, Task
@@ -205,18 +206,21 @@ def _race(task: Task, plan: Plan, settings: Settings, feed: Feed, train: np.ndar
     return Race(seconds[0] or seconds[1], sum(p.numel() for p in network.parameters()), flops, peak_memory(feed.device))
 
 
-def _flops(network: Network, sample: Any) -> int:
-    """Of one training step, per example: three times the forward pass."""
+def flops_per_example(network: Network, few: torch.Tensor, context: Context) -> int:
+    """Multiplications and additions of one training step per example: three times the forward pass, counted on a `few`."""
     from torch.utils.flop_counter import FlopCounterMode
 
     counter = FlopCounterMode(display=False)
-    few = sample.x[:2]
-    context = type(sample.context)(*(value[:2] if isinstance(value, torch.Tensor) else value for value in sample.context))
     network.eval()
     with counter, torch.no_grad():
         network(few, context)
     network.train()
     return int(3 * counter.get_total_flops() / max(1, len(few)))
+
+
+def _flops(network: Network, batch: Any) -> int:
+    context = type(batch.context)(*(value[:2] if isinstance(value, torch.Tensor) else value for value in batch.context))
+    return flops_per_example(network, batch.x[:2], context)
 
 
 def _costs(task: Task, plan: Plan, feed: Feed, train: np.ndarray, sizes: Sequence[int]) -> dict[int, float]:
