@@ -86,7 +86,7 @@ def test_every_weight_changes_and_only_statistics_are_frozen(feed):
         assert torch.equal(before[name], network.state_dict()[name]) != parameter.requires_grad, name
     frozen = {name.removeprefix("layers.") for name, value in network.state_dict().items() if torch.equal(before[name], value)}
     scales = {name for name in frozen if name.endswith(("norm.weight", "norms.0.weight"))}
-    assert frozen - scales == {"input.mean", "input.deviation", "input.filters"} and len(scales) == 4
+    assert frozen - scales == {"input.mean", "input.deviation", "input.filters", "input.bias"} and len(scales) == 4
 
 
 def test_the_loss_falls_on_one_batch(feed):

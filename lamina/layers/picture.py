@@ -45,8 +45,8 @@ class Whiten(Layer):
     """Bytes to uncorrelated signals: uint8 [N, H, W, C] -> [N, outputs, H', W'], the network's first filters, measured and not trained.
 
     The filters are the eigenvectors of the training pictures' patches, each divided by its deviation, and their negatives: what comes
-    out is uncorrelated and of one scale, so that the layers above learn faster. Only a bias per filter is trained. (The first layer of
-    Jordan 2024, https://arxiv.org/abs/2404.00498.)
+    out is uncorrelated and of one scale, so that the layers above learn faster. (The first layer of Jordan 2024,
+    https://arxiv.org/abs/2404.00498, without training its bias: then nothing has to be sent back through the widest maps.)
     """
 
     kind = "whiten"
@@ -60,7 +60,7 @@ class Whiten(Layer):
         self.register_buffer("mean", torch.zeros(channels))
         self.register_buffer("deviation", torch.ones(channels))
         self.register_buffer("filters", torch.zeros(self.outputs, channels, kernel, kernel))
-        self.bias = nn.Parameter(torch.zeros(self.outputs))
+        self.bias = nn.Parameter(torch.zeros(self.outputs), requires_grad=False)
 
     @property
     def outputs(self) -> int:

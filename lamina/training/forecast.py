@@ -207,15 +207,18 @@ def _race(task: Task, plan: Plan, settings: Settings, feed: Feed, train: np.ndar
 
 
 def flops_per_example(network: Network, few: torch.Tensor, context: Context) -> int:
-    """Multiplications and additions of one training step per example: three times the forward pass, counted on a `few`."""
+    """Multiplications and additions of one training step per example, forward and backward pass, counted by PyTorch on a `few`.
+
+    The network's statistics are touched: it is one that is thrown away.
+    """
     from torch.utils.flop_counter import FlopCounterMode
 
     counter = FlopCounterMode(display=False)
-    network.eval()
-    with counter, torch.no_grad():
-        network(few, context)
     network.train()
-    return int(3 * counter.get_total_flops() / max(1, len(few)))
+    with counter, torch.enable_grad():
+        network(few, context)[0].float().sum().backward()
+    network.zero_grad(set_to_none=True)
+    return int(counter.get_total_flops() / max(1, len(few)))
 
 
 def _flops(network: Network, batch: Any) -> int:
