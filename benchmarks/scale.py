@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import statistics
 import subprocess
 import sys
@@ -51,9 +52,10 @@ def forecasts(options: argparse.Namespace) -> dict[str, Any]:
 
 MADE = """
 import json, resource, sys, time
+from pathlib import Path
 import numpy as np
 from lamina.data.batches import Feed
-from lamina.data.cache import Decoded
+from lamina.data.cache import open_decoded
 from lamina.inputs import ImageInput
 from lamina.outputs import ClassesOutput
 from lamina.settings import Settings
@@ -64,7 +66,7 @@ from lamina.training.forecast import Amounts, initial_network, make_plan
 import torch
 torch.set_num_threads({threads})
 count, side = {count}, {side}
-values = Decoded(np.memmap({path!r}, np.uint8, "r", shape=count * side * side * 3), [(side, side, 3)] * count)
+values = open_decoded(Path({path!r}))
 input = ImageInput(side, 3, shift=2 / 28)
 feed = Feed(values, [i % 10 for i in range(count)], input, ClassesOutput(labels=tuple("abcdefghij")), torch.device("cpu"))
 train = np.arange(count)
@@ -81,14 +83,17 @@ print(json.dumps(dict(examples=count, seconds_per_example=seconds / ({steps} * p
 
 def _made(count: int, side: int, steps: int, place: Path) -> dict[str, Any]:
     """Train `steps` steps on `count` made pictures that lie in one memory-mapped file."""
-    path = place / f"made-{count}-{side}.bin"
+    path = place / f"made-{count}-{side}"
+    path.mkdir()
+    index = {"dtype": "|u1", "count": count, "shape": [side, side, 3], "shapes": None}
+    (path / "index.json").write_text(json.dumps(index))
     rng = np.random.default_rng(0)
-    with open(path, "wb") as file:
+    with open(path / "data.bin", "wb") as file:
         for start in range(0, count, 8192):
             file.write(rng.integers(0, 256, (min(8192, count - start), side, side, 3), dtype=np.uint8).tobytes())
     code = textwrap.dedent(MADE.format(count=count, side=side, steps=steps, threads=2, path=str(path)))
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    path.unlink()
+    shutil.rmtree(path)
     return dict(json.loads(done.stdout.splitlines()[-1]))
 
 

@@ -36,7 +36,7 @@ from lamina.outputs import Answer, Output, build_output
 from lamina.screen import Screen
 from lamina.settings import Settings, make_settings
 from lamina.task import Score
-from lamina.training.device import keep_memory
+from lamina.training.device import bf16_is_native, keep_memory
 from lamina.training.inference import BATCH, Values, each_batch, join_values, run_in_order
 
 FORMAT = 1
@@ -93,7 +93,8 @@ class Model:
     card: dict[str, Any] = field(default_factory=dict)
     """Facts of the training: score, classes, examples, excluded, seconds, data, plan, settings, run, versions."""
     precision: str = "fp32"
-    """Number format of the answers: bf16 where training proved it right and an answer does not depend on its neighbors in it."""
+    """Number format of the answers: bf16 where training proved it right and an answer does not depend on its neighbors in it.
+    A machine that cannot compute in bf16 opens the model as fp32; the answers are the same but for rounding."""
 
     # ------------------------------------------------------------ answers
 
@@ -339,7 +340,7 @@ def _build(description: dict[str, Any], weights: bytes) -> Model:
     precision = description.get("precision", "fp32")
     if precision not in ("fp32", "bf16"):
         raise ModelFileError(sentence("The precision of the model", "be fp32 or bf16", precision))
-    return Model(task, input, network.eval(), output, card, precision)
+    return Model(task, input, network.eval(), output, card, precision if bf16_is_native() else "fp32")
 
 
 def _check_card(card: dict[str, Any]) -> None:

@@ -241,7 +241,7 @@ def test_evaluate_unknown_label(model, folder):
         model.evaluate(folder)
 
 
-def test_bf16_answers_only_where_they_are_right(model, new, tmp_path):
+def test_bf16_answers_only_where_they_are_right(model, new, tmp_path, monkeypatch):
     """bf16 is taken when an answer keeps its bits among others; a layer that looks at its neighbors, or fp32 training, forbids it."""
 
     class Neighborly(Linear):
@@ -262,6 +262,9 @@ def test_bf16_answers_only_where_they_are_right(model, new, tmp_path):
         pytest.skip("on this machine bf16 answers depend on their neighbors")
     coarse = lamina.load(dataclasses.replace(model, precision="bf16").save(tmp_path / "coarse.lamina"))
     assert coarse.precision == "bf16" and lamina.load(model.save(tmp_path / "fine.lamina")).precision == model.precision
+    with monkeypatch.context() as elsewhere:
+        elsewhere.setattr(lamina.model, "bf16_is_native", lambda: False)
+        assert lamina.load(tmp_path / "coarse.lamina").precision == "fp32"
     together = coarse.predict(list(new[0]))
     assert [coarse.predict(picture).top for picture in new[0][:20]] == [answer.top for answer in together[:20]]
     fine = dataclasses.replace(model, precision="fp32").predict(list(new[0]))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import mmap
 import os
 import shutil
 import time
@@ -79,19 +80,22 @@ def decode(raws: Sequence[Raw], contents: Sequence[str], input: Input, settings:
     key = hashlib.blake2b((state + "".join(contents)).encode(), digest_size=16).hexdigest()
     folder = cache_folder(settings) / f"decoded-{key}"
     with locked(folder):
-        if (decoded := _open(folder)) is None:
+        if (decoded := open_decoded(folder)) is None:
             _forget_unused(folder.parent)
             _fill(folder, raws, input, settings, screen)
-            decoded = _open(folder)
+            decoded = open_decoded(folder)
         assert decoded is not None
         os.utime(folder)
     return decoded
 
 
-def _open(folder: Path) -> Decoded | None:
+def open_decoded(folder: Path) -> Decoded | None:
+    """What a folder of the cache holds; None when it is unfinished or none."""
     try:
         index = json.loads((folder / "index.json").read_text())
         flat = np.memmap(folder / "data.bin", index["dtype"], "r")
+        if hasattr(mmap, "MADV_RANDOM"):  # examples are taken in any order: reading ahead would fill the memory with neighbors
+            flat._mmap.madvise(mmap.MADV_RANDOM)  # type: ignore[attr-defined]
         shapes = [tuple(shape) for shape in index["shapes"]] if index["shapes"] else [tuple(index["shape"])] * index["count"]
         return Decoded(flat, shapes) if sum(int(np.prod(shape)) for shape in shapes) == flat.size else None
     except (OSError, ValueError, KeyError, TypeError):

@@ -52,6 +52,14 @@ def keep_memory() -> None:
                 library.mallopt(name, value)
 
 
+def bf16_is_native() -> bool:
+    """Whether this CPU's kernels take bf16 at all; elsewhere it is imitated, and slow."""
+    try:
+        return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    except (AttributeError, RuntimeError):
+        return False
+
+
 def choose_device(settings: Settings) -> Device:
     """The device of the settings, or the best that is there; one kernel is really run. Raises ResourceError when it cannot be used."""
     reasons: list[str] = []
