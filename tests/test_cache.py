@@ -219,3 +219,19 @@ def test_two_processes_at_once(tmp_path: Path) -> None:
     workers = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for command in commands]
     got = sorted(tuple(map(int, worker.communicate(timeout=60)[0].split())) for worker in workers)
     assert got == [(0, 6 * sum(range(600))), (601, 6 * sum(range(600)))]
+
+
+@pytest.mark.parametrize("shape", [lambda k: (3, 2), lambda k: (1 + k % 4,)])
+def test_large_files_are_read_and_not_mapped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shape: Any) -> None:
+    """Beyond MAPPED the values are those of the map; a file that became shorter is said."""
+    mapped = run(tmp_path, Counting(shape), 20)
+    monkeypatch.setattr(cache_module, "MAPPED", 0)
+    read = run(tmp_path, Counting(shape), 20)
+    assert mapped.file is None and read.file is not None
+    order = [7, 0, 19, 7]
+    for one, other in zip(mapped.take(order), read.take(np.array(order)), strict=True):
+        assert np.array_equal(one, other) and one.dtype == other.dtype
+    with open(read.file.name, "r+b") as file:
+        file.truncate(40)
+    with pytest.raises(ResourceError, match="shorter file"):
+        read.take([19])

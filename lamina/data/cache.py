@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import mmap
 import os
 import shutil
 import time
@@ -35,10 +34,16 @@ VERSION = 2
 BLOCK = 512
 SPARE_DISK = 0.02
 UNUSED_DAYS = 30
+MAPPED = 1_000_000_000
+"""Bytes up to which a file of values is mapped into memory."""
 
 
 class Decoded:
-    """n read values, memory-mapped. Values of one shape are one array [n, …]; others are read one by one."""
+    """n read values, memory-mapped. Values of one shape are one array [n, …]; others are read one by one.
+
+    From files larger than MAPPED values are read, not mapped: a touched page may map two megabytes of neighbors, and all of them count as
+    memory of this process.
+    """
 
     def __init__(self, flat: np.ndarray, shapes: Sequence[tuple[int, ...]]) -> None:
         self.flat, self.shapes = flat, shapes
@@ -47,6 +52,8 @@ class Decoded:
         self.even = len(set(shapes)) == 1
         self.array = flat.reshape(len(shapes), *shapes[0]) if self.even else None
         self.resident: Tensor | None = None
+        large = isinstance(flat, np.memmap) and flat.nbytes > MAPPED and hasattr(os, "preadv")
+        self.file = open(str(flat.filename), "rb", buffering=0) if large else None  # type: ignore[attr-defined]  # noqa: SIM115
 
     @classmethod
     def of(cls, values: Sequence[np.ndarray]) -> Decoded:
@@ -66,9 +73,20 @@ class Decoded:
         """Copies of the values at `indices`: [m, …] when they share a shape, else a list; a tensor where they are kept on a device."""
         if self.resident is not None:
             return self.resident[torch.as_tensor(np.asarray(indices, np.int64), device=self.resident.device)]
+        if self.file is not None:
+            values = [np.empty(self.shapes[i], self.flat.dtype) for i in map(int, indices)]
+            for value, index in zip(values, indices, strict=True):
+                self._read(value, int(index))
+            return np.stack(values) if self.even and values else values
         if self.array is not None:
             return self.array[np.asarray(indices, np.int64)]
         return [self.flat[self.starts[i] : self.starts[i + 1]].reshape(self.shapes[i]).copy() for i in map(int, indices)]
+
+    def _read(self, value: np.ndarray, index: int) -> None:
+        assert self.file is not None
+        found = os.preadv(self.file.fileno(), [value.reshape(-1).view(np.uint8)], int(self.starts[index]) * value.itemsize)  # type: ignore[list-item]
+        if found != value.nbytes:
+            raise ResourceError(sentence(f"The cache file {self.file.name}", "stay as it was written", "a shorter file", "Run it again."))
 
 
 def decode(raws: Sequence[Raw], contents: Sequence[str], input: Input, settings: Settings, screen: Screen) -> Decoded:
@@ -94,8 +112,6 @@ def open_decoded(folder: Path) -> Decoded | None:
     try:
         index = json.loads((folder / "index.json").read_text())
         flat = np.memmap(folder / "data.bin", index["dtype"], "r")
-        if hasattr(mmap, "MADV_RANDOM"):  # examples are taken in any order: reading ahead would fill the memory with neighbors
-            flat._mmap.madvise(mmap.MADV_RANDOM)  # type: ignore[attr-defined]
         shapes = [tuple(shape) for shape in index["shapes"]] if index["shapes"] else [tuple(index["shape"])] * index["count"]
         return Decoded(flat, shapes) if sum(int(np.prod(shape)) for shape in shapes) == flat.size else None
     except (OSError, ValueError, KeyError, TypeError):
