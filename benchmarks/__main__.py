@@ -48,6 +48,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int)
     parser.add_argument("--data", help="peers: fashion-mnist, cifar10 or both with a comma")
     parser.add_argument("--only", help="peers: names with commas, lamina among them")
+    parser.add_argument("--parts", help="peers: shares of the minutes that Lamina gets, with commas (1,0.5,0.25)")
     parser.add_argument("--as", dest="kept_as", default="", help="name of the result file, when it is not the benchmark's")
     options = parser.parse_args()
     for name in [options.name] if options.name else list(ALL):

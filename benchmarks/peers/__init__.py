@@ -30,7 +30,7 @@ PEERS = {
     "autogluon": ["autogluon.multimodal==1.6.3", "torchvision==0.28.0"],
 }
 DATA = ("fashion-mnist", "cifar10")
-PARTS_OF_THE_TIME = (1.0, 0.5, 0.25)
+PARTS = "1,0.5,0.25"
 """Lamina's own runs: the whole minutes, and how it stands with a half and a quarter of them."""
 
 
@@ -40,7 +40,9 @@ def peers(options: argparse.Namespace) -> dict[str, Any]:
     file = RESULTS / "peers.json"
     runs = json.loads(file.read_text())["runs"] if file.exists() else []
     for data in options.data.split(",") if options.data else DATA:
-        for system, budget, seed in _turns(options.only.split(",") if options.only else [*PEERS, "lamina"], minutes, options.seeds or 1):
+        systems = options.only.split(",") if options.only else [*PEERS, "lamina"]
+        parts = [minutes * float(part) for part in (options.parts or PARTS).split(",")]
+        for system, budget, seed in _turns(systems, minutes, parts, options.seeds or 1):
             found = _lamina(data, budget, seed) if system == "lamina" else _peer(system, data, budget, seed)
             runs = [run for run in runs if (run["data"], run["system"], run["minutes"], run["seed"]) != (data, system, budget, seed)]
             runs.append({"data": data, "system": system, "minutes": budget, "seed": seed, **found})
@@ -49,12 +51,12 @@ def peers(options: argparse.Namespace) -> dict[str, Any]:
     return {"minutes": minutes, "best_peer": {data: _against(runs, data, minutes) for data in DATA}, "runs": runs}
 
 
-def _turns(systems: list[str], minutes: float, seeds: int) -> Iterator[tuple[str, float, int]]:
+def _turns(systems: list[str], minutes: float, parts: list[float], seeds: int) -> Iterator[tuple[str, float, int]]:
     """By turns: a seed of each system, then the next seed."""
     for seed in range(seeds):
         for system in systems:
-            for share in PARTS_OF_THE_TIME if system == "lamina" else (1.0,):
-                yield system, minutes * share, seed
+            for budget in parts if system == "lamina" else [minutes]:
+                yield system, budget, seed
 
 
 def _against(runs: list[dict[str, Any]], data: str, minutes: float) -> dict[str, Any] | None:
