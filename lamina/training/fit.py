@@ -38,7 +38,7 @@ SPEEDS_KEPT = 40
 SECOND_CHANCE = 0.3
 """After a loss that is not a number the rate is multiplied by this, once."""
 LOOKED_AT = 512
-EVALUATION = 0.45
+EVALUATION = 0.33
 """Time of one example of a check, as a share of one example's training step, until a check has measured it."""
 FINE_ANSWER = 0.9
 """Time of one answer after training, as such a share, where training is in bf16 and answers are in fp32."""
@@ -76,6 +76,18 @@ class Work:
     answers_after: int = 0
     """Examples to be answered after training and before the deadline, such as the test part."""
     checkpoint: Path | None = None
+
+
+def move_average(average: dict[str, Tensor], network: Network, share: float) -> None:
+    """`average` goes `share` of the way to the weights of `network`; what is no floating number is copied. Empty, it begins with them."""
+    now = {name: whole(value).detach() for name, value in network.state_dict().items()}
+    if not average:
+        average.update({name: value.clone() for name, value in now.items()})
+        return
+    numbers = [name for name, value in now.items() if value.is_floating_point()]
+    torch._foreach_lerp_([average[name] for name in numbers], [now[name] for name in numbers], share)
+    for name in now.keys() - set(numbers):
+        average[name].copy_(now[name])
 
 
 def answer_cost(plan: Plan) -> float:
@@ -203,15 +215,8 @@ class _Driver:
         """The running mean of the weights (Polyak & Juditsky 1992, https://doi.org/10.1137/0330046), its horizon growing at first."""
         if not self.plan.average:
             return
-        now = {name: whole(value).detach() for name, value in self.network.state_dict().items()}
-        if not self.average:
-            self.average = {name: value.clone() for name, value in now.items()}
-            return
         horizon = max(1.0, min(self.plan.average * self.plan.total(self.work.leg), self.done / WARM_AVERAGE))
-        numbers = [name for name, value in now.items() if value.is_floating_point()]
-        torch._foreach_lerp_([self.average[name] for name in numbers], [now[name] for name in numbers], 1 / horizon)
-        for name in now.keys() - set(numbers):
-            self.average[name].copy_(now[name])
+        move_average(self.average, self.network, 1 / horizon)
 
     @contextmanager
     def _answering(self) -> Iterator[None]:

@@ -21,7 +21,7 @@ from lamina.settings import Settings, cores
 from lamina.task import Recipe, Schedule, Task
 from lamina.training.device import choose_precision, peak_memory
 from lamina.training.distributed import World
-from lamina.training.fit import EVALUATION, answer_cost
+from lamina.training.fit import EVALUATION, LOOKED_AT, answer_cost, move_average
 from lamina.training.inference import COMPARED, answering_precision
 from lamina.training.loop import training_loop
 from lamina.training.objective import Objective
@@ -187,8 +187,11 @@ def _race(task: Task, plan: Plan, settings: Settings, feed: Feed, train: np.ndar
 
     seconds: tuple[list[float], list[float]] = ([], [])
     start = last = time.perf_counter()
+    average: dict[str, torch.Tensor] = {}
     for step in training_loop(objective, steps(), optimizer, lambda number: 0.0, plan.seed, World()):
         float(step.loss)
+        if plan.average:
+            move_average(average, objective.network, 0.5)
         now = time.perf_counter()
         if plan.compiled and step.number == 1:  # both sizes are compiled now
             start = now
@@ -253,9 +256,10 @@ def _fit_to_time(race: Race, plan: Plan, recipe: Recipe, costs: dict[int, float]
 
 
 def _forecast(race: Race, plan: Plan, recipe: Recipe, amounts: Amounts, epochs: float) -> dict[str, Any]:
-    """Seconds and bytes with nominal 90 % intervals, from the spread of the timed steps."""
+    """Seconds of training (checks are in, the answers after it are not) and bytes, with nominal 90 % intervals from the timed steps."""
     one = race.step / plan.batch
-    answers = one * (EVALUATION * amounts.validation * (recipe.checks + 2) * len(plan.legs) + answer_cost(plan) * amounts.test)
+    looked_at = amounts.validation * recipe.checks * plan.mean_cost() + (amounts.validation or LOOKED_AT)
+    answers = one * EVALUATION * looked_at * len(plan.legs)
     steps = plan.steps * len(plan.legs) * plan.mean_cost()
     ordered = sorted(race.seconds)
     low, high = ordered[len(ordered) // 10], ordered[-1 - len(ordered) // 10]
