@@ -34,7 +34,7 @@ VERSION = 2
 BLOCK = 512
 SPARE_DISK = 0.02
 UNUSED_DAYS = 30
-MAPPED = 1_000_000_000
+MAPPED = 200_000_000
 """Bytes up to which a file of values is mapped into memory."""
 
 
