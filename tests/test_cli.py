@@ -278,7 +278,8 @@ def test_unusable_data(photos, tmp_path, fails):
 def test_stop_and_resume(photos, tmp_path, say):
     """Ctrl-C ends with 130 and names the command that goes on; that finishes, and once more only says that it is finished."""
     line = [sys.executable, "-m", "lamina", "train", photos, "--epochs", "150", *TINY, "--out", tmp_path / "a.lamina", "--runs", tmp_path]
-    with subprocess.Popen([*map(str, line), "--json"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as training:
+    heard = {"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)}  # a test run in the background is started deaf to Ctrl-C
+    with subprocess.Popen([*map(str, line), "--json"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **heard) as training:
         events, latest = tmp_path / "photos-1" / "events.jsonl", time.monotonic() + STARTED
         while not (events.exists() and '"fold2"' in events.read_text()) and time.monotonic() < latest and training.poll() is None:
             time.sleep(0.01)
