@@ -74,10 +74,12 @@ class Decoded:
         if self.resident is not None:
             return self.resident[torch.as_tensor(np.asarray(indices, np.int64), device=self.resident.device)]
         if self.file is not None:
-            values = [np.empty(self.shapes[i], self.flat.dtype) for i in map(int, indices)]
+            shapes = [self.shapes[int(index)] for index in indices]
+            one = self.array is not None
+            values = np.empty((len(shapes), *self.shapes[0]), self.flat.dtype) if one else [np.empty(s, self.flat.dtype) for s in shapes]
             for value, index in zip(values, indices, strict=True):
                 self._read(value, int(index))
-            return np.stack(values) if self.even and values else values
+            return values
         if self.array is not None:
             return self.array[np.asarray(indices, np.int64)]
         return [self.flat[self.starts[i] : self.starts[i + 1]].reshape(self.shapes[i]).copy() for i in map(int, indices)]

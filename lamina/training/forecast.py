@@ -35,7 +35,7 @@ ONE_THREAD = 1.05
 """One thread is planned when its step takes at most this many times that of all."""
 RACE_SHARE = 0.01
 COMPILED_ON = ("cuda",)
-"""Where a compiled objective is raced: on a CPU it gains nothing (docs/log.md) …"""
+"""Where a compiled objective is raced; on a CPU it was never measured to pay …"""
 COMPILED_STEPS = 20
 COMPILED_FROM = 120.0
 """… and nowhere with fewer seconds left than this, for compiling itself takes half a minute."""
@@ -135,7 +135,7 @@ def _try_compiled(
     seconds = steps * race.step if deadline is None else deadline - time.monotonic()
     if seconds < COMPILED_FROM:
         return race
-    start = time.monotonic()
+    start, coarse_cost = time.monotonic(), plan.coarse_cost
     plan.compiled = True
     try:
         compiled = _race(task, plan, settings, feed, train, deadline)
@@ -145,6 +145,8 @@ def _try_compiled(
     gain = race.step / compiled.step
     plan.compiled = gain > 1 and seconds * (1 - 1 / gain) > time.monotonic() - start
     plan.self_test["compiled_times_faster"] = round(gain, 2)
+    if not plan.compiled:
+        plan.coarse_cost = coarse_cost  # the race overwrote it
     return compiled if plan.compiled else race
 
 
