@@ -200,7 +200,7 @@ def planned(prepared: Prepared, deadline: float | None, screen: Screen) -> Plan:
     memory = f"{bytes_in_words(forecast['memory'])}-{bytes_in_words(forecast['memory_high'])}"
     networks = f", {len(legs)} networks" if len(legs) > 1 else ""
     screen.say(
-        f"Forecast    {forecast['epochs']:g} epochs = {plan.steps} steps of {plan.batch}{networks}: {seconds}, "
+        f"Forecast    {forecast['epochs']:g} epochs = {plan.steps} steps of {plan.batch}{networks}: {seconds} of training, "
         f"memory {memory} of {bytes_in_words(total_memory(prepared.feed.device))}"
     )
     return plan
