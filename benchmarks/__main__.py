@@ -26,7 +26,7 @@ from datetime import date
 from typing import Any
 
 from benchmarks import accuracy, scale, speed
-from benchmarks.common import RESULTS
+from benchmarks.common import RESULTS, joined
 from benchmarks.peers import peers
 
 ALL: dict[str, Callable[[argparse.Namespace], dict[str, Any]]] = {
@@ -42,6 +42,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("name", nargs="?", choices=sorted(ALL), help="all of them when left out")
     parser.add_argument("--seeds", type=int)
+    parser.add_argument("--first", type=int, default=0, help="the first seed; above 0 the runs join those of the kept result")
     parser.add_argument("--minutes", type=float)
     parser.add_argument("--flops", type=float)
     parser.add_argument("--threads", type=int)
@@ -60,10 +61,16 @@ def main() -> None:
                    "cuda": torch.cuda.get_device_name() if torch.cuda.is_available() else None}  # fmt: skip
         versions = {"lamina": lamina.pipeline.version(), "torch": torch.__version__, "python": platform.python_version()}
         command = "python -m benchmarks " + " ".join(sys.argv[1:] if options.name else [name])
-        result = {"benchmark": name, "command": command, "date": date.today().isoformat(), "machine": machine, "versions": versions,
-                  **ALL[name](options)}  # fmt: skip
+        found = ALL[name](options)
         RESULTS.mkdir(exist_ok=True)
-        (RESULTS / f"{options.kept_as or name}.json").write_text(json.dumps(result, indent=1) + "\n")
+        file = RESULTS / f"{options.kept_as or name}.json"
+        if options.first:
+            kept = json.loads(file.read_text())
+            command = f"{kept['command']}; {command}"
+            found = {name: joined(kept[name], value) for name, value in found.items()}
+        result = {"benchmark": name, "command": command, "date": date.today().isoformat(), "machine": machine, "versions": versions,
+                  **found}  # fmt: skip
+        file.write_text(json.dumps(result, indent=1) + "\n")
         print(json.dumps(result, indent=1))
 
 

@@ -13,10 +13,14 @@ LEARNED = 0.95
 """Share of CIFAR-10's training part that is learned from; the rest is held out for checks."""
 
 
+def _seeds(options: argparse.Namespace, usual: int = 1) -> range:
+    return range(options.first, options.first + (options.seeds or usual))
+
+
 def digits(options: argparse.Namespace) -> dict[str, Any]:
     """Cross-fitted accuracy: each seed trains five networks, each tested on a fifth that it never saw."""
     with tempfile.TemporaryDirectory() as place:
-        answers = [run_lamina("train", "sample:digits", "--seed", str(seed), place=Path(place)) for seed in range(options.seeds or 3)]
+        answers = [run_lamina("train", "sample:digits", "--seed", str(seed), place=Path(place)) for seed in _seeds(options, 3)]
     return _summary(answers)
 
 
@@ -25,7 +29,7 @@ def fashion(options: argparse.Namespace) -> dict[str, Any]:
     minutes = str(options.minutes or 10)
     with tempfile.TemporaryDirectory() as place:
         arguments = ("train", "sample:fashion-mnist", "--minutes", minutes, "--views")
-        answers = [run_lamina(*arguments, "--seed", str(seed), place=Path(place)) for seed in range(options.seeds or 1)]
+        answers = [run_lamina(*arguments, "--seed", str(seed), place=Path(place)) for seed in _seeds(options)]
     return {"minutes": float(minutes), **_summary(answers)}
 
 
@@ -33,10 +37,7 @@ def cifar(options: argparse.Namespace) -> dict[str, Any]:
     """Official test part within a budget of counted training FLOPs (--flops, 1.5e14)."""
     budget = options.flops or 1.5e14
     epochs = _epochs_within(budget)
-    answers = [
-        _train(cifar10(), seed=seed, epochs=epochs, width=64, views=True, threads=options.threads or 0)
-        for seed in range(options.seeds or 1)
-    ]
+    answers = [_train(cifar10(), seed=seed, epochs=epochs, width=64, views=True, threads=options.threads or 0) for seed in _seeds(options)]
     spent = max(answer["training_flops"] for answer in answers)
     if spent > budget:
         raise SystemExit(f"the training took {spent:.3g} FLOPs, more than {budget:.3g}")
@@ -65,7 +66,7 @@ def few(options: argparse.Namespace) -> dict[str, Any]:
     """CIFAR-10 with 30 training photos a class, official test part: a running start, and from nothing."""
     found = {}
     for name, settings in (("running start", {"start_from": "efficientnet-lite0"}), ("from nothing", {"start_from": "nothing"})):
-        found[name] = _summary([_train(cifar10(few=30), seed=seed, **settings) for seed in range(options.seeds or 1)])
+        found[name] = _summary([_train(cifar10(few=30), seed=seed, **settings) for seed in _seeds(options)])
     return found
 
 
@@ -73,7 +74,7 @@ def hymenoptera(options: argparse.Namespace) -> dict[str, Any]:
     """244 photos of ants and bees, a subset of the very ImageNet that the borrowed network learned from: read it as such."""
     found = {}
     for name, settings in (("running start", {"start_from": "efficientnet-lite0"}), ("from nothing", {"start_from": "nothing"})):
-        answers = [_train(str(DATA / "hymenoptera"), seed=seed, **settings) for seed in range(options.seeds or 1)]
+        answers = [_train(str(DATA / "hymenoptera"), seed=seed, **settings) for seed in _seeds(options)]
         found[name] = _summary(answers)
     return found
 

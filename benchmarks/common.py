@@ -56,6 +56,17 @@ def spread(values: list[float]) -> dict[str, Any]:
     }
 
 
+def joined(old: Any, new: Any) -> Any:
+    """Two results of one benchmark with other seeds as one: values and runs side by side, of other numbers the larger."""
+    if isinstance(new, dict) and "values" in new:
+        return spread([*old["values"], *new["values"]])
+    if isinstance(new, dict):
+        return {name: joined(old[name], value) if name in old else value for name, value in new.items()}
+    if isinstance(new, list):
+        return [*old, *new]
+    return max(old, new) if isinstance(new, (int, float)) else new
+
+
 def matrix_product(precision: str, probes: int = 20) -> float:
     """FLOP/s of the best of some short 512 x 512 products; short ones see through a busy machine.
 
