@@ -29,6 +29,30 @@ def corrected_resampled_interval(scores: Sequence[float], test_share: float, con
     return max(0.0, float(values.mean()) - reach), min(1.0, float(values.mean()) + reach)
 
 
+def paired_interval(first: Sequence[bool], second: Sequence[bool], confidence: float = 0.99) -> tuple[float, float, float]:
+    """(difference, low, high) of two shares over the same n examples, first minus second.
+
+    Wald's interval with half an example added to each of the four cells (Agresti & Min 2005, https://doi.org/10.1002/sim.1781).
+    """
+    from scipy.stats import norm
+
+    one, two = np.asarray(first, bool), np.asarray(second, bool)
+    gained, lost, n = int((one & ~two).sum()), int((two & ~one).sum()), len(one)
+    b, c, total = gained + 0.5, lost + 0.5, n + 2
+    middle = (b - c) / total
+    reach = float(norm.ppf(0.5 + confidence / 2)) * math.sqrt(max(0.0, b + c - (b - c) ** 2 / total)) / total
+    return (gained - lost) / max(1, n), max(-1.0, middle - reach), min(1.0, middle + reach)
+
+
+def paired_test(first: Sequence[bool], second: Sequence[bool]) -> float:
+    """p-value of no difference between two shares over the same examples (McNemar 1947, exact)."""
+    from scipy.stats import binomtest
+
+    one, two = np.asarray(first, bool), np.asarray(second, bool)
+    gained, lost = int((one & ~two).sum()), int((two & ~one).sum())
+    return float(binomtest(gained, gained + lost).pvalue) if gained + lost else 1.0
+
+
 def mean_recall(found: Sequence[str], truths: Sequence[str]) -> float:
     """Share of each class that was found, averaged over the classes, so that rare ones count as much as frequent ones."""
     right: dict[str, list[bool]] = {}

@@ -18,13 +18,13 @@ import zipfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from lamina.data.batches import Batch
+from lamina.data.batches import Batch, Feed
 from lamina.data.examples import Examples
 from lamina.data.files import write_bytes
 from lamina.data.raw import FileRaw, Raw
@@ -39,7 +39,11 @@ from lamina.task import Score
 from lamina.training.device import bf16_is_native, keep_memory
 from lamina.training.inference import BATCH, Values, each_batch, join_values, run_in_order
 
+if TYPE_CHECKING:
+    from lamina.classical.verdict import Verdict
+
 FORMAT = 1
+OUTLIERS = 200
 MEMBERS = ("manifest.json", "model.json", "weights.safetensors", "golden.safetensors")
 MAX_JSON = 64_000_000
 MAX_HEADER = 32_000_000
@@ -95,6 +99,14 @@ class Model:
     precision: str = "fp32"
     """Number format of the answers: bf16 where training proved it right and an answer does not depend on its neighbors in it.
     A machine that cannot compute in bf16 opens the model as fp32; the answers are the same but for rounding."""
+
+    @property
+    def verdict(self) -> Verdict | None:
+        """Deep against classical and trivial on this data; None when training was asked for none."""
+        from lamina.classical.verdict import Verdict
+
+        state = self.card.get("verdict")
+        return Verdict.from_state(state) if state else None
 
     # ------------------------------------------------------------ answers
 
@@ -202,7 +214,7 @@ class Model:
     def _batches(self, values: Sequence[np.ndarray]) -> Iterator[Batch]:
         for start in range(0, len(values), BATCH):
             x, context = self.input.collate(values[start : start + BATCH])
-            device = next(self.network.parameters()).device
+            device = next(iter(self.network.state_dict().values())).device
             yield Batch(x.to(device), context.to(device), torch.zeros(len(x)), np.arange(len(x)))
 
     def values(self, read_values: Sequence[np.ndarray]) -> Tensor:
@@ -246,6 +258,15 @@ class Model:
             "precision": self.precision,
             "card": self.card,
         }
+
+
+def calibrated(network: Network, feed: Feed, held_out: Values | None, precision: str, same_network: bool = True) -> Output:
+    """The output, calibrated on held-out values and checked on generated outliers."""
+    if held_out is None:
+        return feed.output
+    strange = feed.input.outliers(OUTLIERS, seed=1)
+    model = Model("", feed.input, network, feed.output, precision=precision)
+    return feed.output.calibrate(held_out.values, held_out.targets, model.values(strange) if strange else None, same_network)
 
 
 def load(path: str | os.PathLike) -> Model:
@@ -349,6 +370,10 @@ def _check_card(card: dict[str, Any]) -> None:
     texts = (score.name, card["model"], card["run"], data["source"], data["path"], versions["lamina"], versions["torch"], *card["classes"])
     numbers = (score.value, score.low, score.high, score.n, card["excluded"], card["seconds"], *card["examples"].values())
     good = all(isinstance(text, str) for text in texts) and all(isinstance(number, (int, float)) for number in numbers)
+    if card.get("verdict") is not None:
+        from lamina.classical.verdict import Verdict
+
+        good = good and isinstance(Verdict.from_state(card["verdict"]).sentence, str)
     if not (good and isinstance(card["facts"], dict) and isinstance(card["cross_fitted"], bool)):
         raise ModelFileError(sentence("The card of the model", "hold the facts of a training", card))
 

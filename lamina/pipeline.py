@@ -15,6 +15,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from lamina.classical.contest import Deep, contest
+from lamina.classical.verdict import Verdict, table
 from lamina.data.audit import Audit, audit, show_audit, stop_if_bad
 from lamina.data.batches import Feed
 from lamina.data.cache import decode
@@ -25,9 +27,8 @@ from lamina.errors import DataError, Interrupted, UsageError, sentence
 from lamina.inputs import Input
 from lamina.layers import Context
 from lamina.metrics import corrected_resampled_interval
-from lamina.model import Model, load
+from lamina.model import Model, calibrated, load
 from lamina.networks import Network
-from lamina.outputs import Output
 from lamina.screen import Screen, bytes_in_words, duration, percent
 from lamina.settings import Settings, cores, make_settings
 from lamina.start import NOTHING, choose_start, find_start
@@ -37,13 +38,14 @@ from lamina.training.device import choose_device, keep_memory, total_memory
 from lamina.training.events import Before, Checked, Decided, Event, EventFile, Finished, Revised, Started, Stepped
 from lamina.training.fit import Work, count_views, fit
 from lamina.training.forecast import Amounts, initial_network, leg_deadline, make_plan
-from lamina.training.inference import BATCH, Values, each_batch, in_place, join_values, run_in_order
+from lamina.training.inference import BATCH, Values, answers_to, in_place, join_values, run_in_order
 from lamina.training.plan import Plan, load_plan
 from lamina.training.run import Run, new_run, open_run
 
-OUTLIERS = 200
 RESIDENT = 0.4
 """Decoded data move to a device when they take at most this share of its free memory."""
+LEAST_VERDICT_SECONDS = 10.0
+"""For the opponents, where no --minutes are given."""
 TAIL_SECONDS = 4.0
 """Kept back from --minutes for calibrating and saving."""
 
@@ -122,16 +124,20 @@ def resume(run: str | os.PathLike, *, data: Any = None, screen: Screen | None = 
 def _run(data: Any, run: Run, settings: Settings, out: Path, screen: Screen, begun: float | None) -> Model:
     start = time.monotonic() if begun is None else begun
     unplanned = begun is not None or not run.path("plan.json").exists()
-    deadline = start + 60 * settings.minutes - TAIL_SECONDS if settings.minutes is not None and unplanned else None
+    deadline = (
+        start + 60 * settings.minutes * (1 - settings.verdict_share) - TAIL_SECONDS if settings.minutes is not None and unplanned else None
+    )
     with locked(run.path("run"), wait=False):
         try:
             prepared = prepare(data, run, settings, screen)
             plan = planned(prepared, deadline, screen)
-            model, score, facts = learn(prepared, plan, deadline, screen)
+            learned = learn(prepared, plan, deadline, screen)
+            model = learned.model
+            verdict = judged(prepared, plan, learned, time.monotonic() - start, screen)
         except (Interrupted, KeyboardInterrupt) as error:
             told = str(error) or "Stopped."
             raise Interrupted(f"{told} Nothing is lost. To go on: lamina resume {run.folder}") from error
-        card = {"model": str(out), **make_card(prepared, plan, score, facts, time.monotonic() - start)}
+        card = {"model": str(out), **make_card(prepared, plan, learned, verdict, time.monotonic() - start)}
         model.card = card
         model.save(run.path("model.lamina"))
         model.save(out)
@@ -206,15 +212,29 @@ def planned(prepared: Prepared, deadline: float | None, screen: Screen) -> Plan:
     return plan
 
 
-def learn(prepared: Prepared, plan: Plan, deadline: float | None, screen: Screen) -> tuple[Model, Score, dict[str, Any]]:
+@dataclass(frozen=True)
+class Learned:
+    """What training came to."""
+
+    model: Model
+    score: Score
+    facts: dict[str, Any]
+    test: list[int]
+    answers: list[Any]
+    """To the test examples."""
+    seconds: float
+
+
+def learn(prepared: Prepared, plan: Plan, deadline: float | None, screen: Screen) -> Learned:
     """Train every leg, calibrate on held-out values, open the test part once."""
+    begun = time.monotonic()
     split, feed, answers = prepared.split, prepared.feed, prepared.report.examples.answers
     if split.folds is None:
         train_part, validation, test = (split.indices(part) for part in ("train", "validation", "test"))
         network, feed = _leg("final", train_part, validation, prepared, plan, leg_deadline(deadline, 1), screen)
         held_out = run_in_order(network, feed.input, feed.output, feed.in_order(validation, BATCH), plan.answers) if validation else None
-        output = _calibrate(network, feed, held_out, plan.answers)
-        decoded = _answers(network, feed, output, test, plan.answers)
+        output = calibrated(network, feed, held_out, plan.answers)
+        decoded = answers_to(network, feed, output, test, plan.answers)
         score = prepared.task.score(decoded, [answers[i] for i in test])
     else:
         test, folds = list(range(len(answers))), max(split.folds) + 1
@@ -227,7 +247,7 @@ def learn(prepared: Prepared, plan: Plan, deadline: float | None, screen: Screen
         order = [index for number in range(folds) for index in split.fold(number)[1]]
         held_out = in_place(join_values(parts), order)
         network, feed = _leg("final", test, [], prepared, plan, leg_deadline(deadline, 1), screen)
-        output = _calibrate(network, feed, held_out, plan.answers, same_network=False)
+        output = calibrated(network, feed, held_out, plan.answers, same_network=False)
         decoded = output.decode(held_out.values, held_out.context)
         score = _cross_fitted_score(prepared, decoded, shares)
     clueless = output.clueless([feed.targets[index] for index in test])
@@ -242,16 +262,29 @@ def learn(prepared: Prepared, plan: Plan, deadline: float | None, screen: Screen
         without = prepared.task.score([decoded[place] for place in kept], [answers[test[place]] for place in kept])
         facts["without_near_duplicates"] = dataclasses.asdict(without)
     if feed.input.single() is not feed.input and split.folds is None:
-        single = _answers(network, replace(feed, input=feed.input.single()), output, test, plan.answers)
+        single = answers_to(network, replace(feed, input=feed.input.single()), output, test, plan.answers)
         facts["single_view"] = dataclasses.asdict(prepared.task.score(single, [answers[i] for i in test]))
     _tell_score(score, facts, split, screen)
-    return Model(prepared.task.name, feed.input, network.cpu().eval(), output, precision=plan.answers), score, facts
+    model = Model(prepared.task.name, feed.input, network.cpu().eval(), output, precision=plan.answers)
+    return Learned(model, score, facts, test, decoded, time.monotonic() - begun)
 
 
-def _answers(network: Network, feed: Feed, output: Output, examples: list[int], precision: str) -> list[Any]:
-    """The answers to examples, batch by batch, as predict gives them."""
-    parts = each_batch(network, feed.input, output, feed.in_order(examples, BATCH), precision)
-    return [answer for part in parts for answer in output.decode(part.values, part.context)]
+def judged(prepared: Prepared, plan: Plan, learned: Learned, spent: float, screen: Screen) -> Verdict | None:
+    """The verdict against the task's classical opponents, inside --verdict-share of the time; their best is saved in the run folder."""
+    settings, share = prepared.settings, prepared.settings.verdict_share
+    if not share or not prepared.task.opponents:
+        return None
+    usual = max(LEAST_VERDICT_SECONDS, learned.seconds * share / (1 - share))
+    seconds = usual if settings.minutes is None else min(usual, 60 * settings.minutes - TAIL_SECONDS - spent)
+    flops = plan.forecast["training_flops"]
+    deep = Deep(learned.model, learned.answers, learned.test, learned.seconds, flops)
+    answers = prepared.report.examples.answers
+    found = contest(prepared.task, prepared.feed, prepared.split, answers, deep, seconds, settings.margin / 100, settings.seed)
+    found.classical.save(prepared.run.path("classical.lamina"))
+    for line in table(found.verdict):
+        screen.say(f"            {line}")
+    screen.title(f"Verdict     {found.verdict.sentence}")
+    return found.verdict
 
 
 def _leg(
@@ -315,15 +348,6 @@ def _fold_values(
     return found
 
 
-def _calibrate(network: Network, feed: Feed, held_out: Values | None, precision: str, same_network: bool = True) -> Output:
-    """The output, calibrated on held-out values and checked on generated outliers."""
-    if held_out is None:
-        return feed.output
-    strange = feed.input.outliers(OUTLIERS, seed=1)
-    model = Model("", feed.input, network, feed.output, precision=precision)
-    return feed.output.calibrate(held_out.values, held_out.targets, model.values(strange) if strange else None, same_network)
-
-
 def _cross_fitted_score(prepared: Prepared, decoded: list[Any], shares: list[float]) -> Score:
     """The score over all examples; the wider of its own interval and that of the folds, whose training parts overlap."""
     answers = prepared.report.examples.answers
@@ -336,7 +360,7 @@ def _cross_fitted_score(prepared: Prepared, decoded: list[Any], shares: list[flo
     return dataclasses.replace(pooled, low=min(low, pooled.low), high=max(high, pooled.high))
 
 
-def make_card(prepared: Prepared, plan: Plan, score: Score, facts: dict[str, Any], seconds: float) -> dict[str, Any]:
+def make_card(prepared: Prepared, plan: Plan, learned: Learned, verdict: Verdict | None, seconds: float) -> dict[str, Any]:
     """The facts of this training, as they stand in the model file."""
     report, split = prepared.report, prepared.split
     counts = {part: len(split.indices(part)) for part in ("train", "validation", "test")}
@@ -350,8 +374,9 @@ def make_card(prepared: Prepared, plan: Plan, score: Score, facts: dict[str, Any
         "excluded": len(report.excluded),
         "left_out_of_training": split.left_out,
         "seconds": round(seconds, 2),
-        "score": dataclasses.asdict(score),
-        "facts": facts,
+        "score": dataclasses.asdict(learned.score),
+        "facts": learned.facts,
+        "verdict": verdict.state() if verdict else None,
         "data": {
             "source": source,
             "path": os.path.abspath(source) if os.path.exists(source) else source,

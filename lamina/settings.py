@@ -45,6 +45,10 @@ class Settings:
     """How much rare classes count in training: 0 = as often as they occur, 1 = each class alike."""
     start_from: str = ""
     """Layers to begin with: a .lamina file, a folder with safetensors, efficientnet-lite0 or nothing; empty = by the data."""
+    verdict_share: float = 0.2
+    """Share of the time for the classical opponents of the verdict; 0 = no verdict."""
+    margin: float = 0.5
+    """The verdict's margin, in points of accuracy: smaller differences count as none."""
     path_column: str = ""
     """Table only: the column with the file of each example; empty = found by its name."""
     label_column: str = ""
@@ -74,6 +78,8 @@ class Settings:
             _check(low <= getattr(self, name) <= high, name, f"be between {low} (from the data) and {high}", getattr(self, name))
         _check(self.side == 0 or self.side >= 8, "side", "be 0 (from the data) or at least 8 pixels", self.side)
         _check(0 <= self.balance <= 1, "balance", "be between 0 and 1", self.balance)
+        _check(0 <= self.verdict_share <= 0.9, "verdict_share", "be between 0 (no verdict) and 0.9", self.verdict_share)
+        _check(0 < self.margin <= 50, "margin", "be above 0 and at most 50 points", self.margin)
         _check(self.max_bad is None or 0 <= self.max_bad <= 1, "max_bad", "be between 0 and 1", self.max_bad)
         _check(
             64 <= self.max_pixels <= 178_000_000, "max_pixels", "be between 64 and 178000000 (more the decoder refuses)", self.max_pixels

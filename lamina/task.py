@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from lamina.screen import percent
 
 if TYPE_CHECKING:
+    from lamina.classical.fit import Opponent
     from lamina.data.batches import Feed
     from lamina.inputs import Input
     from lamina.networks import Network
@@ -90,6 +91,12 @@ class Task:
     """Training examples -> how to train, where the settings are silent."""
     score: Callable[[list[Any], list[Any]], Score]
     """(answers of the network, true answers) -> the score."""
+    right: Callable[[list[Any], list[Any]], list[bool]]
+    """(answers of the network, true answers) -> which are right, for paired comparisons."""
+    opponents: tuple[Opponent, ...] = ()
+    """The classical ways; without any there is no verdict."""
+    decisions: tuple[str, ...] = ()
+    """What people had to think of for the network."""
     remarks: Callable[[list[Any], list[Any]], list[str]] = lambda answers, truths: []
     """(answers of the network, true answers) -> lines to say under the score."""
     settle: Callable[[Network, Feed, Any], None] | None = None

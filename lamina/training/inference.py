@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterable, Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lamina.data.batches import Batch
+from lamina.data.batches import Batch, Feed
 from lamina.inputs import Input
 from lamina.layers import Context
 from lamina.networks import Network
@@ -57,6 +57,12 @@ def each_batch(network: Network, input: Input, output: Output, batches: Iterable
 def run_in_order(network: Network, input: Input, output: Output, batches: Iterable[Batch], precision: str = "fp32") -> Values:
     """The values of all batches together, each example once; shorter ones padded with 0, as their lengths in the context tell."""
     return join_values(list(each_batch(network, input, output, batches, precision)))
+
+
+def answers_to(network: Network, feed: Feed, output: Output, examples: Sequence[int], precision: str) -> list[Any]:
+    """The answers to examples, batch by batch, as predict gives them."""
+    parts = each_batch(network, feed.input, output, feed.in_order(examples, BATCH), precision)
+    return [answer for part in parts for answer in output.decode(part.values, part.context)]
 
 
 def answering_precision(network: Network, input: Input, output: Output, batch: Batch, trained_in: str) -> str:

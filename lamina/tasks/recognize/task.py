@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
+from lamina.classical.pictures import PICTURE_OPPONENTS
 from lamina.inputs import ImageInput, Input
 from lamina.layers import Whiten
 from lamina.metrics import mean_recall, wilson_interval
@@ -50,9 +51,14 @@ def _recipe(examples: int) -> Recipe:
     )
 
 
+def _right(answers: list[Any], truths: list[Any]) -> list[bool]:
+    """By the best label, "none of these" or not."""
+    return [isinstance(answer, Answer) and answer.top[0][0] == truth for answer, truth in zip(answers, truths, strict=True)]
+
+
 def _score(answers: list[Any], truths: list[Any]) -> Score:
-    """Accuracy of the best label, "none of these" or not, with its Wilson interval."""
-    right = sum(isinstance(answer, Answer) and answer.top[0][0] == truth for answer, truth in zip(answers, truths, strict=True))
+    """Accuracy with its Wilson interval."""
+    right = sum(_right(answers, truths))
     low, high = wilson_interval(right, len(truths))
     return Score("accuracy", right / len(truths), low, high, len(truths))
 
@@ -75,5 +81,8 @@ RECOGNIZE = Task(
     sizes=lambda input, settings: [settings.width] if settings.width else SIZES,
     recipe=_recipe,
     score=_score,
+    right=_right,
+    opponents=PICTURE_OPPONENTS,
+    decisions=("pictures moved or cropped keep their label", "stages of convolutions", "optimizer, rate and schedule"),
     remarks=_remarks,
 )

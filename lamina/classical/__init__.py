@@ -1,0 +1,1 @@
+"""The opponents of deep learning, and the verdict between them."""

@@ -1,0 +1,159 @@
+"""The verdict: deep against classical, borrowed and trivial on the same split; costs; one sentence by a fixed rule.
+
+The difference is in points of accuracy, deep minus classical, with its 99 % paired interval over the test examples
+(Agresti & Min 2005); delta is the margin.
+
+  nothing      the 95 % intervals of both include the trivial score: nothing to learn here
+  deep         the interval lies above +delta
+  classical    the interval lies below -delta
+  equal        the interval lies inside +-delta; the cheaper is named
+  too-little   the interval is wider than 4 delta and covers 0: too little data to tell
+  close        anything else: neither is shown to be better by delta; the cheaper is named
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from lamina.metrics import paired_interval, paired_test
+from lamina.screen import bytes_in_words, duration, percent
+from lamina.task import Score
+
+CONFIDENCE = 0.99
+KINDS = ("nothing", "deep", "classical", "equal", "too-little", "close")
+
+
+@dataclass(frozen=True)
+class Contender:
+    """One way to do the task, measured on this data."""
+
+    kind: str
+    """deep, classical, borrowed or trivial."""
+    name: str
+    score: Score
+    seconds: float
+    """To train, search for settings included."""
+    milliseconds: float
+    """One answer at a time, median, from the read value."""
+    size: int
+    """Bytes of the weights."""
+    training_flops: float
+    answer_flops: float
+    decisions: tuple[str, ...] = ()
+    """Features and settings that somebody had to think of."""
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Which way to use on this data, and why."""
+
+    kind: str
+    use: str
+    """deep, classical or trivial: what the sentence says to use."""
+    sentence: str
+    margin: float
+    """delta, as a share (0.005 is half a point)."""
+    difference: float
+    """Deep minus classical, as a share …"""
+    low: float
+    high: float
+    """… with its 99 % paired interval."""
+    p_value: float
+    """Exact McNemar test of no difference."""
+    contenders: tuple[Contender, ...]
+    notes: tuple[str, ...] = ()
+
+    def contender(self, kind: str) -> Contender | None:
+        return next((contender for contender in self.contenders if contender.kind == kind), None)
+
+    def state(self) -> dict[str, Any]:
+        """JSON values from which `from_state` makes the same Verdict."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_state(cls, state: dict[str, Any]) -> Verdict:
+        contenders = tuple(
+            Contender(
+                **{
+                    **each,
+                    "score": Score(**each["score"]),
+                    "decisions": tuple(each["decisions"]),
+                    "notes": tuple(each["notes"]),
+                }
+            )
+            for each in state["contenders"]
+        )
+        return cls(**{**state, "contenders": contenders, "notes": tuple(state["notes"])})
+
+    def __str__(self) -> str:
+        return self.sentence
+
+
+def compare(contenders: Sequence[Contender], deep_right: Sequence[bool], classical_right: Sequence[bool], margin: float) -> Verdict:
+    """The verdict from which test examples each got right, in the same order."""
+    deep, classical, trivial = (next(each for each in contenders if each.kind == kind) for kind in ("deep", "classical", "trivial"))
+    difference, low, high = paired_interval(deep_right, classical_right, CONFIDENCE)
+    kind = judge(low, high, margin, deep.score, classical.score, trivial.score.value)
+    cheaper = "classical" if classical.seconds <= deep.seconds else "deep"
+    use = "trivial" if kind == "nothing" else kind if kind in ("deep", "classical") else cheaper
+    sentence = _sentence(kind, use, deep, classical, trivial, (difference, low, high), margin)
+    return Verdict(kind, use, sentence, margin, difference, low, high, paired_test(deep_right, classical_right), tuple(contenders))
+
+
+def judge(low: float, high: float, margin: float, deep: Score, classical: Score, trivial: float) -> str:
+    """The rule at the top of this file."""
+    if all(score.low <= trivial <= score.high for score in (deep, classical)):
+        return "nothing"
+    if low > margin:
+        return "deep"
+    if high < -margin:
+        return "classical"
+    if -margin <= low and high <= margin:
+        return "equal"
+    if high - low > 4 * margin and low <= 0 <= high:
+        return "too-little"
+    return "close"
+
+
+def _sentence(
+    kind: str, use: str, deep: Contender, classical: Contender, trivial: Contender, found: tuple[float, float, float], margin: float
+) -> str:
+    scores = (
+        f"deep {percent(deep.score.value)} %, classical {percent(classical.score.value)} % ({classical.name}), "
+        f"guessing {percent(trivial.score.value)} %, on {deep.score.n} examples"
+    )
+    difference = f"{_points(found[0])} points ({_points(found[1])} to {_points(found[2])}, 99 % paired interval)"
+    one, other = (classical, deep) if use == "classical" else (deep, classical)
+    cheap = f"the {use} model is {_times(other.seconds / max(one.seconds, 1e-9))} cheaper to train, use it"
+    said = {
+        "nothing": "Nothing to learn here: neither is shown to be better than a guess",
+        "deep": f"Use deep learning: ahead by {difference}",
+        "classical": f"Use the classical model: deep learning is behind, at {difference}",
+        "equal": f"Equal within {_points(margin, sign=False)} points, at {difference}: {cheap}",
+        "too-little": f"Too little data to tell, at {difference}: until there are more, {cheap}",
+        "close": f"Close: neither is shown to be better by {_points(margin, sign=False)} points, at {difference}: {cheap}",
+    }[kind]
+    return f"{said}. {scores[0].upper()}{scores[1:]}; for this trained model."
+
+
+def table(verdict: Verdict) -> list[str]:
+    """Lines of the table of costs, one a contender."""
+    lines = [f"{'':10} {'score':>7} {'train':>9} {'answer':>9} {'size':>9} {'FLOPs':>8}  settled by people"]
+    for each in verdict.contenders:
+        lines.append(
+            f"{each.kind:10} {percent(each.score.value) + ' %':>7} {duration(each.seconds):>9} {each.milliseconds:>6.2f} ms "
+            f"{bytes_in_words(each.size):>9} {each.training_flops:>8.1e}  {len(each.decisions)} things"
+        )
+    return lines
+
+
+def _points(share: float, sign: bool = True) -> str:
+    return f"{100 * share:+.1f}" if sign else f"{100 * share:.1f}"
+
+
+def _times(ratio: float) -> str:
+    return f"{ratio:.0f} times" if ratio >= 10 else f"{ratio:.1f} times"

@@ -1,0 +1,179 @@
+"""The classical ways: features as defined, heads equal to scikit-learn's, and the verdict by its rule."""
+
+import numpy as np
+import pytest
+import torch
+from sklearn.kernel_approximation import Nystroem as ReferenceNystroem
+from sklearn.linear_model import RidgeClassifier
+from sklearn.neighbors import NearestCentroid
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+import lamina
+from lamina.classical.features import PICTURE_FEATURES, PictureFeatures, _uniform, binary_patterns, gradient_histograms
+from lamina.classical.fit import Few, Sums, fit_kernel, fit_prototypes, fit_scale
+from lamina.classical.verdict import Verdict, judge
+from lamina.layers import Context
+from lamina.metrics import paired_interval, paired_test
+from lamina.model import load
+from lamina.task import Score
+
+
+def run(layer, x):
+    return layer(x, Context())[0]
+
+
+def classes_of_points(count: int = 300, width: int = 7, seed: int = 0) -> tuple[torch.Tensor, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    wanted = rng.integers(0, 3, count)
+    points = rng.normal(0, 1, (count, width)) * np.linspace(0.5, 3, width) + rng.normal(0, 1.5, (3, width))[wanted]
+    return torch.from_numpy(points).float(), wanted
+
+
+@pytest.mark.parametrize("count", [300, 40])
+def test_linear_head_is_that_of_scikit_learn(count):
+    """Scaled and with a penalty; from sums, and from few examples, which are the same thing."""
+    x, wanted = classes_of_points(count, width=60 if count == 40 else 7)
+    reference = make_pipeline(StandardScaler(), RidgeClassifier(alpha=10.0)).fit(x.numpy(), wanted)
+    scaled = run(fit_scale(x), x)
+    for solver in (Sums.of(scaled, wanted, 3), Few(scaled, wanted, 3)):
+        found = run(solver.solve(10.0), scaled).numpy()
+        assert np.allclose(found, reference.decision_function(x.numpy()), atol=2e-4)
+    half = count // 2
+    parts = Sums.of(scaled[:half], wanted[:half], 3) + Sums.of(scaled[half:], wanted[half:], 3)
+    assert np.allclose(run(parts.solve(10.0), scaled).numpy(), found, atol=2e-4)
+
+
+def test_kernel_is_that_of_scikit_learn():
+    """Products of its signals are those of scikit-learn's Nystroem with the same landmarks; so is ridge regression on them."""
+    x, wanted = classes_of_points()
+    reference = ReferenceNystroem(gamma=0.05, n_components=50, random_state=0).fit(x.numpy())
+    layer = fit_kernel(x, torch.from_numpy(reference.components_).float(), width=1.0)
+    own = ReferenceNystroem(gamma=layer.gamma, n_components=50, random_state=0).fit(x.numpy())
+    ours, theirs = run(layer, x).double().numpy(), own.transform(x.numpy())
+    assert np.abs(ours @ ours.T - theirs @ theirs.T).max() < 2e-3
+    head = Sums.of(torch.from_numpy(ours).float(), wanted, 3).solve(0.1)
+    agreed = RidgeClassifier(alpha=0.1).fit(theirs, wanted).predict(theirs) == run(head, torch.from_numpy(ours).float()).argmax(1).numpy()
+    assert agreed.mean() > 0.99
+
+
+def test_prototypes_are_those_of_scikit_learn():
+    x, wanted = classes_of_points()
+    found = run(fit_prototypes(x, wanted, 3, 1), x)
+    assert (found.argmax(1).numpy() == NearestCentroid().fit(x.numpy(), wanted).predict(x.numpy())).all()
+    several = fit_prototypes(x, wanted, 3, 4)
+    assert several.owners == [0] * 4 + [1] * 4 + [2] * 4
+    distance = torch.cdist(x, several.places).square()
+    assert torch.allclose(run(several, x)[:, 1], -distance[:, 4:8].amin(1), atol=1e-3)
+
+
+@pytest.mark.parametrize("side", [8, 17, 28, 96])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_features_of_any_size(side, channels):
+    """Finite, one row a picture, the same alone as among others; rebuilt from what the file would hold."""
+    x = torch.from_numpy(np.random.default_rng(side).integers(0, 256, (3, side, side, channels)).astype(np.uint8))
+    layer = PictureFeatures(list(PICTURE_FEATURES))
+    found = run(layer, x)
+    assert found.ndim == 2 and len(found) == 3 and torch.isfinite(found).all()
+    assert torch.allclose(run(layer, x[1:2])[0], found[1], atol=1e-5)
+    assert torch.equal(run(PictureFeatures(**layer.arguments()), x), found)
+    assert torch.isfinite(run(layer, torch.zeros_like(x))).all()
+
+
+def test_gradients_have_their_direction():
+    """A ramp to the right fills the first of nine directions, a ramp down the middle one; brightness and contrast change nothing."""
+    ramp = torch.linspace(0, 1, 16).expand(1, 16, 16)
+    across, down = (gradient_histograms(x[..., None]).reshape(-1, 4, 9, 49).mean((0, 1, 3)) for x in (ramp, ramp.transpose(1, 2)))
+    assert across.argmax() == 0 and down.argmax() in (4, 5)
+    noise = torch.rand(1, 16, 16, 1, generator=torch.Generator().manual_seed(0))
+    assert torch.allclose(gradient_histograms(0.5 * noise + 0.3), gradient_histograms(noise), atol=0.03)
+
+
+def test_binary_patterns():
+    """58 uniform patterns and one for the rest; a plain picture has a single one; brighter by a constant is the same."""
+    assert sorted(set(_uniform())) == list(range(59)) and _uniform().count(58) == 198
+    plain = binary_patterns(torch.full((1, 12, 12, 1), 0.4)).reshape(16, 59)
+    assert (plain.max(1).values == 1).all() and (plain.argmax(1) == 57).all()
+    noise = torch.rand(1, 12, 12, 1, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(binary_patterns(0.5 * noise), binary_patterns(0.5 * noise + 0.25))
+
+
+def score(value: float, n: int = 1000) -> Score:
+    return Score("accuracy", value, value - 0.02, value + 0.02, n)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "deep", "kind"),
+    [
+        (0.006, 0.02, 0.9, "deep"),
+        (-0.02, -0.006, 0.9, "classical"),
+        (-0.004, 0.004, 0.9, "equal"),
+        (-0.015, 0.01, 0.9, "too-little"),
+        (-0.004, 0.008, 0.9, "close"),
+        (0.001, 0.03, 0.9, "close"),
+        (-0.004, 0.004, 0.5, "nothing"),
+    ],
+)
+def test_rule(low, high, deep, kind):
+    assert judge(low, high, 0.005, score(deep), score(deep), 0.5) == kind
+
+
+def test_paired_interval_and_test():
+    """Swapped systems swap the sign; equal ones are not told apart; the interval holds as often as it says (500 draws)."""
+    one, two = np.array([1, 1, 1, 0, 1] * 20, bool), np.array([1, 0, 1, 0, 1] * 20, bool)
+    difference, low, high = paired_interval(one, two)
+    swapped = paired_interval(two, one)
+    assert difference == 0.2 and low < 0.2 < high and np.allclose(swapped, (-difference, -high, -low))
+    assert paired_test(one, two) < 0.001 and paired_test(one, one) == 1.0
+    rng, held = np.random.default_rng(0), 0
+    for _ in range(500):
+        draw = rng.random(400)
+        first, second = (draw < 0.9), (draw < 0.85) | (draw > 0.98)  # 0.9 and 0.87
+        _, low, high = paired_interval(first, second, 0.95)
+        held += low <= 0.03 <= high
+    assert 0.92 < held / 500 < 0.98
+
+
+def noisy_stripes(count: int, seed: int = 0) -> tuple[np.ndarray, list[str]]:
+    rng = np.random.default_rng(seed)
+    wanted = rng.integers(0, 2, count)
+    rows, columns = np.mgrid[0:12, 0:12]
+    waves = np.where(
+        wanted[:, None, None] == 0, np.sin(rows + rng.uniform(0, 6, (count, 1, 1))), np.sin(columns + rng.uniform(0, 6, (count, 1, 1)))
+    )
+    return np.clip(128 + 60 * waves + rng.normal(0, 30, waves.shape), 0, 255).astype(np.uint8), [
+        "rows" if w == 0 else "columns" for w in wanted
+    ]
+
+
+def test_verdict_of_a_training(tmp_path):
+    """Told, kept in the card and in the file; the classical model is a file like any other and answers as it did in the contest."""
+    x, y = noisy_stripes(300)
+    model = lamina.train((x, y), epochs=2, width=8, out=tmp_path / "m.lamina", runs=tmp_path / "runs", threads=1)
+    verdict = model.verdict
+    assert verdict is not None and [each.kind for each in verdict.contenders] == ["deep", "classical", "trivial"]
+    assert verdict.contender("classical").score.value > 0.9 and verdict.contender("trivial").score.value < 0.7
+    assert verdict.sentence and verdict.low <= verdict.difference <= verdict.high
+    opened = load(tmp_path / "m.lamina")
+    assert opened.verdict == verdict and Verdict.from_state(verdict.state()) == verdict
+    classical = (
+        load(tmp_path / "runs" / "m-1" / "classical.lamina")
+        if (tmp_path / "runs" / "m-1").exists()
+        else load(next((tmp_path / "runs").iterdir()) / "classical.lamina")
+    )
+    fresh, wanted = noisy_stripes(40, seed=1)
+    assert np.mean([answer.top[0][0] == truth for answer, truth in zip(classical.predict(list(fresh)), wanted, strict=True)]) > 0.85
+
+
+def test_nothing_to_learn(tmp_path):
+    """Labels thrown by a coin."""
+    x, _ = noisy_stripes(400)
+    y = [str(label) for label in np.random.default_rng(5).integers(0, 2, 400)]
+    model = lamina.train((x, y), epochs=1, width=8, out=tmp_path / "m.lamina", runs=tmp_path / "runs", threads=1)
+    assert model.verdict.kind == "nothing" and model.verdict.use == "trivial"
+
+
+def test_no_verdict_when_none_is_wanted(tmp_path):
+    x, y = noisy_stripes(60)
+    model = lamina.train((x, y), epochs=1, width=8, out=tmp_path / "m.lamina", runs=tmp_path / "runs", threads=1, verdict_share=0)
+    assert model.verdict is None
