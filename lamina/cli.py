@@ -134,19 +134,51 @@ def predict(
 
 
 @app.command()
-@with_settings(*READING)
-def evaluate(model: ModelPath, data: Data, json_: Json = False, **settings: Any) -> None:
+@with_settings(*READING, "margin")
+def evaluate(
+    model: ModelPath,
+    data: Data,
+    against: Annotated[str, typer.Option(help="A table of another system's answers (file, label): compared, example by example.")] = "",
+    json_: Json = False,
+    **settings: Any,
+) -> None:
     """Score MODEL on labeled DATA (its test part, when parts are given) by the best label of what predict answers."""
     from lamina.settings import make_settings
 
     opened = _load(model, settings)
     screen = _screen(json_)
-    score, counts = opened.evaluate_data(data, make_settings(settings), screen)
+    found = opened.evaluate_data(data, make_settings(settings), screen, against)
     if json_:
-        _print_json({"score": dataclasses.asdict(score), **counts})
+        _print_json(dataclasses.asdict(found))
     else:
-        left_out = f"; {counts['unreadable']} unreadable files left out" if counts["unreadable"] else ""
-        screen.say(f'{score}, {score.n} examples; {counts["unknown"]} of them answered "none of these"{left_out}')
+        left_out = f"; {found.unreadable} unreadable files left out" if found.unreadable else ""
+        screen.say(f'{found.score}, {found.score.n} examples; {found.unknown} of them answered "none of these"{left_out}')
+        if found.against:
+            screen.say(found.against.sentence)
+
+
+@app.command()
+def verdict(model: ModelPath, json_: Json = False) -> None:
+    """Was deep learning worth it on this data? The sentence of MODEL's training, and what each way cost."""
+    from lamina.classical.verdict import table
+
+    found = _load(model, {}).verdict
+    if found is None:
+        raise UsageError(
+            sentence(f"The model {model}", "have a verdict", "none", "It was trained with --verdict-share 0: train it anew without.")
+        )
+    if json_:
+        _print_json(found.state())
+        return
+    screen = _screen(json_)
+    screen.title(found.sentence)
+    for line in table(found):
+        screen.say(line)
+    for each in found.contenders:
+        if each.decisions:
+            screen.say(f"{each.kind}, settled by people: {'; '.join(each.decisions)}")
+        for note in each.notes:
+            screen.say(f"{each.kind}: {note}")
 
 
 @app.command()
@@ -211,6 +243,8 @@ def show(model: ModelPath, json_: Json = False) -> None:
         print(f"    {layer['name']:18} {layer['kind']:14} {counts[layer['name']]:>10,}  {arguments}")
     if "score" in card:
         print(f"Score: {Score(**card['score'])} on {card['score']['n']} examples" + (", cross-fitted" if card["cross_fitted"] else ""))
+        if opened.verdict:
+            print(f"Verdict: {opened.verdict.sentence}")
         print(f"Classes: {', '.join(card['classes'])}")
         parts = ", ".join(f"{count} {part}" for part, count in card["examples"].items())
         print(f"Data: {card['data']['path']} ({parts}, {card['excluded']} excluded)")

@@ -28,7 +28,7 @@ from lamina.data.batches import Batch, Feed
 from lamina.data.examples import Examples
 from lamina.data.files import write_bytes
 from lamina.data.raw import FileRaw, Raw
-from lamina.data.read import read_examples
+from lamina.data.read import read_answers, read_examples
 from lamina.errors import DataError, LaminaError, ModelFileError, did_you_mean, sentence
 from lamina.inputs import Input, build_input
 from lamina.networks import Network, build_network
@@ -40,7 +40,7 @@ from lamina.training.device import bf16_is_native, keep_memory
 from lamina.training.inference import BATCH, Values, each_batch, join_values, run_in_order
 
 if TYPE_CHECKING:
-    from lamina.classical.verdict import Verdict
+    from lamina.classical.verdict import Against, Verdict
 
 FORMAT = 1
 OUTLIERS = 200
@@ -86,6 +86,19 @@ class Prediction:
     top: tuple[tuple[str, float], ...] = ()
     unknown: bool = False
     error: str | None = None
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What `evaluate` found."""
+
+    score: Score
+    unreadable: int
+    """Files named on the screen and left out."""
+    unknown: int
+    """Answers "none of these"; the score counts their best label."""
+    against: Against | None = None
+    """The paired comparison with another system's answers."""
 
 
 @dataclass
@@ -134,27 +147,34 @@ class Model:
 
     def evaluate(self, data: Any, **settings: Any) -> Score:
         """The score on labeled data, exactly as predict answers; of the test part when parts are given. Raises DataError."""
-        return self.evaluate_data(data, make_settings(settings), Screen(quiet=True))[0]
+        return self.evaluate_data(data, make_settings(settings), Screen(quiet=True)).score
 
-    def evaluate_data(self, data: Any, settings: Settings, screen: Screen) -> tuple[Score, dict[str, int]]:
-        """(score, {unreadable: files named on the screen and left out, unknown: answers "none of these"})."""
+    def evaluate_data(self, data: Any, settings: Settings, screen: Screen, against: str = "") -> Evaluation:
+        """The score with what belongs to it; `against` is a table of another system's answers to the same examples. Raises DataError."""
         from lamina.tasks import find_task
 
         examples = self._test_examples(data, settings, screen)
         for label in examples.labels:
             self.output.encode(label)  # raises for a label that the model never learned
         predictions = self._predict_all(list(examples.names), list(examples.raws))
-        answers, truths = [], []
+        answers, truths, names = [], [], []
         for prediction, truth in zip(predictions, examples.answers, strict=True):
             if prediction.error is None:
+                names.append(prediction.file)
                 answers.append(Answer(prediction.label, prediction.probability or 0.0, prediction.top, prediction.unknown))
                 truths.append(truth)
             else:
                 screen.warn(f"{prediction.file}: {prediction.error}")
         if not answers:
             raise DataError(sentence(f"The data {examples.source}", "hold at least one readable example", 0))
-        counts = {"unreadable": len(predictions) - len(answers), "unknown": sum(answer.unknown for answer in answers)}
-        return find_task(self.task).score(answers, truths), counts
+        task, unreadable, unknown = find_task(self.task), len(predictions) - len(answers), sum(answer.unknown for answer in answers)
+        other = None
+        if against:
+            from lamina.classical.verdict import against_other
+
+            theirs = [label == truth for label, truth in zip(read_answers(Path(against), names, settings), truths, strict=True)]
+            other = against_other(task.right(answers, truths), theirs, settings.margin / 100)
+        return Evaluation(task.score(answers, truths), unreadable, unknown, other)
 
     def _test_examples(self, data: Any, settings: Settings, screen: Screen) -> Examples:
         examples = read_examples(data, settings, self.input, least_labels=1)

@@ -1,5 +1,7 @@
 """The classical ways: features as defined, heads equal to scikit-learn's, and the verdict by its rule."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -156,11 +158,7 @@ def test_verdict_of_a_training(tmp_path):
     assert verdict.sentence and verdict.low <= verdict.difference <= verdict.high
     opened = load(tmp_path / "m.lamina")
     assert opened.verdict == verdict and Verdict.from_state(verdict.state()) == verdict
-    classical = (
-        load(tmp_path / "runs" / "m-1" / "classical.lamina")
-        if (tmp_path / "runs" / "m-1").exists()
-        else load(next((tmp_path / "runs").iterdir()) / "classical.lamina")
-    )
+    classical = load(Path(model.card["run"]) / "classical.lamina")
     fresh, wanted = noisy_stripes(40, seed=1)
     assert np.mean([answer.top[0][0] == truth for answer, truth in zip(classical.predict(list(fresh)), wanted, strict=True)]) > 0.85
 

@@ -16,7 +16,7 @@ from PIL import Image
 import lamina
 from lamina.cli import _run
 
-COMMANDS = ("train", "resume", "predict", "evaluate", "audit", "samples", "show", "demo")
+COMMANDS = ("train", "resume", "predict", "evaluate", "verdict", "audit", "samples", "show", "demo")
 TINY = ("--width", "8", "--threads", "1")
 STARTED = 60
 """Seconds after which a command that was started has surely begun to train."""
@@ -136,6 +136,34 @@ def test_evaluate(trained, photos, say):
     assert told["unreadable"] == 0 and "flatters" in err
     code, out, err = say("evaluate", trained[1], photos, "--threads", 1)
     assert code == 0 and "accuracy" in out and "60 examples" in out and err == ""
+
+
+def test_evaluate_against_other_answers(trained, photos, tmp_path, say, fails):
+    """Its own answers are equal; wrong ones behind; a table that names too few examples, or is not there, is said."""
+    files = sorted(photos.rglob("*.png"))
+    rows = [(str(file.relative_to(photos)), file.parent.name) for file in files]
+
+    def table(name, chosen):
+        (tmp_path / name).write_text("file,label\n" + "".join(f"{file},{label}\n" for file, label in chosen))
+        return tmp_path / name
+
+    wrong = table("wrong.csv", [(file, "light" if label == "dark" else "dark") for file, label in rows])
+    code, out, _ = say("evaluate", trained[1], photos, "--threads", 1, "--against", wrong, "--json")
+    told = json.loads(out)["against"]
+    assert code == 0 and told["other"] == 0 and told["kind"] == "ahead" and told["low"] > 0.005
+    right = table("right.csv", rows)
+    assert "the other answers 100.0 % right" in say("evaluate", trained[1], photos, "--threads", 1, "--against", right)[1]
+    fails(3, "59 of 60 missing", "evaluate", trained[1], photos, "--threads", 1, "--against", table("few.csv", rows[:1]))
+    fails(3, "Did you mean", "evaluate", trained[1], photos, "--threads", 1, "--against", tmp_path / "rigth.csv")
+
+
+def test_verdict(trained, say):
+    """The sentence with the table of costs, and as JSON; `show` has the sentence, too."""
+    told = json.loads(say("verdict", trained[1], "--json")[1])
+    assert {each["kind"] for each in told["contenders"]} == {"deep", "classical", "trivial"}
+    code, out, err = say("verdict", trained[1])
+    assert (code, err) == (0, "") and told["sentence"] in out and "settled by people" in out
+    assert told["sentence"] in say("show", trained[1])[1]
 
 
 def test_predict(trained, photos, picture, tmp_path):

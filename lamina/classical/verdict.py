@@ -104,10 +104,48 @@ def compare(contenders: Sequence[Contender], deep_right: Sequence[bool], classic
     return Verdict(kind, use, sentence, margin, difference, low, high, paired_test(deep_right, classical_right), tuple(contenders))
 
 
+@dataclass(frozen=True)
+class Against:
+    """This model and another system's answers to the same examples, paired."""
+
+    kind: str
+    """ahead, behind, equal, too-little or close: the rule of the verdict."""
+    other: float
+    """Accuracy of the other's answers."""
+    difference: float
+    """This model minus the other, as a share …"""
+    low: float
+    high: float
+    """… with its 99 % paired interval."""
+    p_value: float
+    sentence: str
+
+
+def against_other(right: Sequence[bool], theirs: Sequence[bool], margin: float) -> Against:
+    """By the rule of the verdict, without its first line: nobody knows how the other learned."""
+    difference, low, high = paired_interval(right, theirs, CONFIDENCE)
+    kind = {"deep": "ahead", "classical": "behind"}.get(found := _by_interval(low, high, margin), found)
+    by = f"{_points(difference)} points ({_points(low)} to {_points(high)}, 99 % paired interval)"
+    within = f"{_points(margin, sign=False)} points"
+    said = {
+        "ahead": f"This model is ahead, by {by}",
+        "behind": f"This model is behind, at {by}",
+        "equal": f"Equal within {within}, at {by}",
+        "too-little": f"Too little data to tell, at {by}",
+        "close": f"Close: neither is shown to be better by {within}, at {by}",
+    }[kind]
+    other = sum(theirs) / max(1, len(theirs))
+    return Against(kind, other, difference, low, high, paired_test(right, theirs), f"{said}; the other answers {percent(other)} % right.")
+
+
 def judge(low: float, high: float, margin: float, deep: Score, classical: Score, trivial: float) -> str:
     """The rule at the top of this file."""
     if all(score.low <= trivial <= score.high for score in (deep, classical)):
         return "nothing"
+    return _by_interval(low, high, margin)
+
+
+def _by_interval(low: float, high: float, margin: float) -> str:
     if low > margin:
         return "deep"
     if high < -margin:

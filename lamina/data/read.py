@@ -421,6 +421,37 @@ def _read_parquet(content: bytes, path: Path) -> dict[str, list]:
     return {str(name): table.column(name).to_pylist() for name in table.column_names}
 
 
+def read_answers(path: Path, names: Sequence[str], settings: Settings) -> list[str]:
+    """The answers of another system to the examples of these names, from a table with a file and a label column; in the order of the names.
+
+    A name is found as it is, else by its last part where that is unique. An empty label is an answer, too: none of these.
+    Raises DataError naming what is missing.
+    """
+    if not path.is_file():
+        near = did_you_mean(path.name, [p.name for p in path.parent.iterdir()]) if path.parent.is_dir() else ""
+        raise DataError(sentence(f"The answers {path}", "be a table with a file and a label column", "nothing there", near))
+    columns = _read_table(path.read_bytes() if path.suffix.lower() != ".parquet" else b"", path)
+    if not columns or not next(iter(columns.values())):
+        raise DataError(sentence(f"The answers {path}", "hold a header and at least one row", "nothing"))
+    files = [_cell(value) for value in columns[_find_column(columns, settings.path_column, PATH_COLUMNS, "path", path)]]
+    labels = [_cell(value) for value in columns[_find_column(columns, settings.label_column, LABEL_COLUMNS, "label", path)]]
+    whole = dict(zip(files, labels, strict=True))
+    ends = Counter(file.replace("\\", "/").rsplit("/", 1)[-1] for file in whole)
+    by_end = {end: label for file, label in whole.items() if ends[end := file.replace("\\", "/").rsplit("/", 1)[-1]] == 1}
+    own_ends = Counter(name.rsplit("/", 1)[-1] for name in names)
+    found, missing = [], []
+    for name in names:
+        end = name.rsplit("/", 1)[-1]
+        if name in whole or (own_ends[end] == 1 and end in by_end):
+            found.append(whole.get(name, by_end.get(end, "")))
+        else:
+            missing.append(name)
+    if missing:
+        told = f"{len(missing)} of {len(names)} missing, such as {missing[0]}"
+        raise DataError(sentence(f"The answers {path}", "name every example that is scored", told))
+    return found
+
+
 # ---------------------------------------------------------------- values in memory
 
 
