@@ -182,6 +182,24 @@ def verdict(model: ModelPath, json_: Json = False) -> None:
 
 
 @app.command()
+def report(
+    model: ModelPath,
+    out: Annotated[str, typer.Option(help="The HTML file to write; default NAME.html beside the model.")] = "",
+    run: Annotated[str, typer.Option(help="The run folder of the training, when it was moved.")] = "",
+    json_: Json = False,
+) -> None:
+    """One page to read, print or mail: verdict, scores, mistakes, audit, and how to make MODEL again. It opens without a network."""
+    from lamina.report import write_report
+
+    card = _load(model, {}).card
+    written = write_report(Path(run or card.get("run", "")), card, Path(out) if out else model.with_suffix(".html"))
+    if json_:
+        _print_json({"report": str(written)})
+    else:
+        print(f"Report: {written}")
+
+
+@app.command()
 @with_settings(*READING, "task", "max_bad")
 def audit(
     data: Data,

@@ -1,4 +1,4 @@
-"""THE main path on one screen: read, audit, split, fit, plan, forecast, train, calibrate, judge, save."""
+"""THE main path on one screen: read, audit, split, fit, plan, forecast, train, calibrate, judge, save, report."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from lamina.classical.contest import Deep, contest
+from lamina.classical.contest import Contest, Deep, contest
 from lamina.classical.verdict import Verdict, table
 from lamina.data.audit import Audit, audit, show_audit, stop_if_bad
 from lamina.data.batches import Feed
@@ -29,6 +29,7 @@ from lamina.layers import Context
 from lamina.metrics import corrected_resampled_interval
 from lamina.model import Model, calibrated, load
 from lamina.networks import Network
+from lamina.report.page import FACTS, write_report
 from lamina.screen import Screen, bytes_in_words, duration, percent
 from lamina.settings import Settings, cores, make_settings
 from lamina.start import NOTHING, choose_start, find_start
@@ -44,6 +45,7 @@ from lamina.training.run import Run, new_run, open_run
 
 RESIDENT = 0.4
 """Decoded data move to a device when they take at most this share of its free memory."""
+MISTAKES_SHOWN = 24
 LEAST_VERDICT_SECONDS = 10.0
 """For the opponents, where no --minutes are given."""
 TAIL_SECONDS = 4.0
@@ -133,16 +135,19 @@ def _run(data: Any, run: Run, settings: Settings, out: Path, screen: Screen, beg
             plan = planned(prepared, deadline, screen)
             learned = learn(prepared, plan, deadline, screen)
             model = learned.model
-            verdict = judged(prepared, plan, learned, time.monotonic() - start, screen)
+            found = judged(prepared, plan, learned, time.monotonic() - start, screen)
         except (Interrupted, KeyboardInterrupt) as error:
             told = str(error) or "Stopped."
             raise Interrupted(f"{told} Nothing is lost. To go on: lamina resume {run.folder}") from error
-        card = {"model": str(out), **make_card(prepared, plan, learned, verdict, time.monotonic() - start)}
+        card = {"model": str(out), **make_card(prepared, plan, learned, found.verdict if found else None, time.monotonic() - start)}
         model.card = card
         model.save(run.path("model.lamina"))
         model.save(out)
+        write_json(run.path(FACTS), report_facts(prepared, learned, found.answers if found else []), indent=None)
+        write_report(run.folder, card, run.path("report.html"))
         write_json(run.path("result.json"), card)
     screen.say(f"Saved       {out}, run folder {run.folder}")
+    screen.say(f"Report      {run.path('report.html')}")
     return model
 
 
@@ -269,7 +274,7 @@ def learn(prepared: Prepared, plan: Plan, deadline: float | None, screen: Screen
     return Learned(model, score, facts, test, decoded, time.monotonic() - begun)
 
 
-def judged(prepared: Prepared, plan: Plan, learned: Learned, spent: float, screen: Screen) -> Verdict | None:
+def judged(prepared: Prepared, plan: Plan, learned: Learned, spent: float, screen: Screen) -> Contest | None:
     """The verdict against the task's classical opponents, inside --verdict-share of the time; their best is saved in the run folder."""
     settings, share = prepared.settings, prepared.settings.verdict_share
     if not share or not prepared.task.opponents:
@@ -284,7 +289,7 @@ def judged(prepared: Prepared, plan: Plan, learned: Learned, spent: float, scree
     for line in table(found.verdict):
         screen.say(f"            {line}")
     screen.title(f"Verdict     {found.verdict.sentence}")
-    return found.verdict
+    return found
 
 
 def _leg(
@@ -358,6 +363,28 @@ def _cross_fitted_score(prepared: Prepared, decoded: list[Any], shares: list[flo
         folds.append(prepared.task.score([decoded[i] for i in tested], [answers[i] for i in tested]).value)
     low, high = corrected_resampled_interval(folds, float(np.mean(shares)))
     return dataclasses.replace(pooled, low=min(low, pooled.low), high=max(high, pooled.high))
+
+
+def report_facts(prepared: Prepared, learned: Learned, classical: list[Any]) -> dict[str, Any]:
+    """What the report says of single test examples: all answers, and the most confident mistakes with their pictures."""
+    examples, feed = prepared.report.examples, prepared.feed
+    labels = [answer.top[0][0] for answer in learned.answers]
+    others = [answer.top[0][0] for answer in classical]
+    truths = [examples.answers[index] for index in learned.test]
+    wrong = [place for place, (truth, label) in enumerate(zip(truths, labels, strict=True)) if truth != label]
+    wrong.sort(key=lambda place: -learned.answers[place].probability)
+    shown = []
+    for place in wrong[:MISTAKES_SHOWN]:
+        value = feed.values.take([learned.test[place]])[0]
+        picture = feed.input.shown(value.cpu().numpy() if isinstance(value, torch.Tensor) else value)
+        shown.append({
+            "name": examples.names[learned.test[place]], "truth": truths[place], "label": labels[place],
+            "probability": learned.answers[place].probability, "classical": others[place] if others else "", "picture": picture,
+        })  # fmt: skip
+    return {
+        "names": [examples.names[index] for index in learned.test], "truths": truths, "labels": labels,
+        "probabilities": [answer.probability for answer in learned.answers], "classical": others, "shown": shown,
+    }  # fmt: skip
 
 
 def make_card(prepared: Prepared, plan: Plan, learned: Learned, verdict: Verdict | None, seconds: float) -> dict[str, Any]:

@@ -66,6 +66,10 @@ class Input(ABC):
         """The install line without which files of this suffix cannot be read; empty when they can."""
         return ""
 
+    def shown(self, value: np.ndarray) -> str:
+        """A picture of a read value for a page, as a data: address; empty where it has none."""
+        return ""
+
     def inspect(self, raw: Raw) -> Inspection:
         """Decode fully and say what is wrong or odd. Used by the audit; never raises for bad data."""
         return Inspection()

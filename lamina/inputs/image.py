@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import io
 import re
@@ -197,6 +198,11 @@ class ImageInput(Input):
             upright, pixels = upright.convert("L"), pixels[..., :1]
         content = hashlib.blake2b(repr(pixels.shape).encode() + np.ascontiguousarray(pixels).tobytes(), digest_size=16).hexdigest()
         return Inspection("", "", name_warnings, content, _difference_hash(upright), pixels.shape)
+
+    def shown(self, value: np.ndarray) -> str:
+        stream = io.BytesIO()
+        Image.fromarray(value if value.shape[2] == 3 else value[..., 0]).save(stream, "PNG")
+        return "data:image/png;base64," + base64.b64encode(stream.getvalue()).decode()
 
     def _why_not_opened(self, raw: Raw, error: BaseException) -> tuple[str, str]:
         if isinstance(error, Image.DecompressionBombError):

@@ -1,0 +1,242 @@
+"""The page: what a training came to, from the facts in its run folder."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from lamina.data.files import write_bytes
+from lamina.errors import DataError, sentence
+from lamina.metrics import wilson_interval
+from lamina.report.plots import learning_curves, reliability, score_bars
+from lamina.screen import bytes_in_words, duration, percent
+from lamina.settings import Settings
+from lamina.training.events import read_events
+
+FACTS = "report.json"
+"""In the run folder: names, truths, labels, probabilities, classical (labels; empty without a verdict) of the test examples, and shown."""
+CONFUSION_UP_TO = 20
+"""With more classes than this the pairs that are confused most are listed instead of the whole table."""
+PAIRS = 15
+FINDINGS = 20
+
+STYLE = """
+:root { color-scheme: light dark;
+  --line: color-mix(in srgb, currentColor 18%, transparent);
+  --soft: color-mix(in srgb, currentColor 62%, transparent); }
+* { box-sizing: border-box; }
+body { margin: 0 auto; max-width: 60rem; padding: 1.2rem; font: 16px/1.5 system-ui, sans-serif; }
+h1 { font-size: 1.3rem; margin: 0 0 .5rem; }
+h2 { font-size: 1.1rem; margin: 2rem 0 .5rem; border-top: 1px solid var(--line); padding-top: 1rem; }
+.sentence { font-size: 1.25rem; line-height: 1.4; margin: 0 0 1rem; }
+.soft, figcaption, caption { color: var(--soft); font-size: .9rem; text-align: left; }
+.scroll { overflow-x: auto; }
+table { border-collapse: collapse; font-size: .9rem; }
+th, td { padding: .25rem .6rem; border-bottom: 1px solid var(--line); text-align: right; }
+td { white-space: nowrap; font-variant-numeric: tabular-nums; }
+th:first-child, td:first-child, .word { text-align: left; }
+td.word { white-space: normal; min-width: 9rem; max-width: 24rem; overflow-wrap: anywhere; }
+figure { margin: 0 0 1rem; }
+.confusion td { text-align: center; min-width: 2.4rem; } .confusion th { font-weight: 500; }
+.plot { width: 100%; max-width: 38rem; height: auto; }
+.mistakes { display: grid; grid-template-columns: repeat(auto-fill, minmax(9.5rem, 1fr)); gap: 1rem; padding: 0; list-style: none; }
+.mistakes img { width: 6rem; height: 6rem; image-rendering: pixelated; object-fit: contain; background: var(--line); }
+.mistakes span { display: block; font-size: .85rem; overflow-wrap: anywhere; }
+code, pre { font-size: .88rem; overflow-wrap: anywhere; white-space: pre-wrap; }
+@media print { body { max-width: none; } h2 { break-after: avoid; } figure, li, tr { break-inside: avoid; } }
+"""
+POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
+"""The page may load nothing, whatever a file's name holds."""
+
+
+def write_report(run: Path, card: dict[str, Any], out: Path) -> Path:
+    """Write the page of the training in the folder `run`. Raises DataError when its facts are not there."""
+    try:
+        facts = json.loads((run / FACTS).read_text("utf-8"))
+        audit = json.loads((run / "audit.json").read_text("utf-8"))
+        events = read_events(run / "events.jsonl")
+    except (OSError, ValueError) as error:
+        raise DataError(sentence(f"The run folder {run}", f"hold {FACTS}, audit.json and events.jsonl", str(error))) from error
+    sections = [
+        _top(card),
+        _contenders(card),
+        _classes(facts),
+        _confusion(facts),
+        _calibration(facts),
+        _mistakes(facts),
+        _training(card, events),
+        _audit(audit, card),
+        _reproduce(card),
+    ]
+    title = _text(f"{Path(card['model']).stem}: report")
+    page = (
+        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'
+        f'<meta http-equiv="Content-Security-Policy" content="{POLICY}"><title>{title}</title><style>{STYLE}</style></head>\n'
+        f"<body><main>\n{chr(10).join(section for section in sections if section)}\n</main></body></html>\n"
+    )
+    write_bytes(out, page.encode("utf-8", "replace"))
+    return out
+
+
+# ---------------------------------------------------------------- sections
+
+
+def _top(card: dict[str, Any]) -> str:
+    score, verdict = card["score"], card.get("verdict")
+    interval = f"{percent(score['low'])}-{percent(score['high'])}, 95 % interval"
+    told = verdict["sentence"] if verdict else f"{score['name'].capitalize()} {percent(score['value'])} % ({interval})."
+    how = "each tested once by a network that never saw it" if card["cross_fitted"] else "opened once"
+    return (
+        f'<h1>{_text(Path(card["model"]).name)}</h1><p class="sentence">{_text(told)}</p>'
+        f'<p class="soft">{_text(score["name"])} {percent(score["value"])} % ({interval}) on {score["n"]} test examples, {how}; '
+        f"{_text(', '.join(f'{count} {part}' for part, count in card['examples'].items()))}.</p>"
+    )
+
+
+def _contenders(card: dict[str, Any]) -> str:
+    verdict = card.get("verdict")
+    if not verdict:
+        return ""
+    rows = [
+        (
+            each["kind"], each["name"], percent(each["score"]["value"]) + " %",
+            f"{percent(each['score']['low'])}-{percent(each['score']['high'])}", duration(each["seconds"]),
+            f"{each['milliseconds']:.2f} ms", bytes_in_words(each["size"]), f"{each['training_flops']:.1e}", f"{each['answer_flops']:.1e}",
+            len(each["decisions"]),
+        )
+        for each in verdict["contenders"]
+    ]  # fmt: skip
+    head = ("", "way", "score", "95 % interval", "to train", "an answer", "size", "FLOPs to train", "FLOPs an answer", "settled by people")
+    decided = "".join(
+        f"<li>{_text(each['kind'])}: {_text('; '.join(each['decisions']))}</li>" for each in verdict["contenders"] if each["decisions"]
+    )
+    notes = "".join(f"<p class='soft'>{_text(note)}</p>" for each in verdict["contenders"] for note in each["notes"])
+    paired = (
+        f"Deep minus classical: {100 * verdict['difference']:+.2f} points, 99 % paired interval {100 * verdict['low']:+.2f} to "
+        f"{100 * verdict['high']:+.2f}, exact McNemar test p = {verdict['p_value']:.2g}; margin {100 * verdict['margin']:g} points."
+    )
+    plot = f"<figure>{score_bars(verdict['contenders'])}</figure>"
+    return (
+        f"<h2>Deep learning against the other ways</h2>{plot}{_table(head, rows, words=(1,))}<p class='soft'>{_text(paired)}</p>"
+        f"{notes}<p>Settled by people:</p><ul>{decided}</ul>"
+    )
+
+
+def _classes(facts: dict[str, Any]) -> str:
+    truths, labels = facts["truths"], facts["labels"]
+    known, told = Counter(truths), Counter(labels)
+    right = Counter(truth for truth, label in zip(truths, labels, strict=True) if truth == label)
+    rows = []
+    for name in sorted(known, key=lambda name: right[name] / known[name]):
+        low, high = wilson_interval(right[name], known[name])
+        found = percent(right[name] / known[name])
+        precision = f"{percent(right[name] / told[name])} %" if told[name] else "never told"
+        rows.append((name, known[name], f"{found} %", f"{percent(low)}-{percent(high)}", precision))
+    return "<h2>By class, weakest first</h2>" + _table(("class", "examples", "found", "95 % interval", "right when told"), rows)
+
+
+def _confusion(facts: dict[str, Any]) -> str:
+    pairs = Counter(zip(facts["truths"], facts["labels"], strict=True))
+    names = sorted(set(facts["truths"]) | set(facts["labels"]))
+    if len(names) > CONFUSION_UP_TO:
+        wrong = sorted(((count, *pair) for pair, count in pairs.items() if pair[0] != pair[1]), reverse=True)[:PAIRS]
+        return "<h2>Confused most</h2>" + _table(("it is", "told", "times"), [(truth, told, count) for count, truth, told in wrong])
+    known = Counter(facts["truths"])
+    head = "".join(f'<th scope="col">{_text(name)}</th>' for name in names)
+    body = []
+    for truth in names:
+        cells = []
+        for told in names:
+            count = pairs[truth, told]
+            share = count / max(1, known[truth])
+            color = f"rgba(59,130,246,{0.75 * share:.2f})" if truth == told else f"rgba(220,60,40,{min(0.8, 4 * share):.2f})"
+            cells.append(f'<td style="background:{color}">{count or ""}</td>')
+        body.append(f'<tr><th scope="row">{_text(truth)}</th>{"".join(cells)}</tr>')
+    return (
+        '<h2>What was told for what</h2><div class="scroll"><table class="confusion"><caption>Rows: what it is. Columns: what the network '
+        f"told.</caption><tr><td></td>{head}</tr>{''.join(body)}</table></div>"
+    )
+
+
+def _calibration(facts: dict[str, Any]) -> str:
+    right = [truth == label for truth, label in zip(facts["truths"], facts["labels"], strict=True)]
+    plot, error = reliability(facts["probabilities"], right)
+    return (
+        f"<h2>Can its probabilities be believed?</h2><figure>{plot}<figcaption>Points on the dotted line: of the answers told with 80 %, "
+        f"80 % are right. Mean difference {100 * error:.1f} points (expected calibration error, ten bins).</figcaption></figure>"
+    )
+
+
+def _mistakes(facts: dict[str, Any]) -> str:
+    wrong = sum(truth != label for truth, label in zip(facts["truths"], facts["labels"], strict=True))
+    if not wrong:
+        return "<h2>Mistakes</h2><p>None on the test examples.</p>"
+    items = []
+    for each in facts["shown"]:
+        picture = f'<img src="{escape(each["picture"], quote=True)}" alt="test example {_text(each["name"])}">' if each["picture"] else ""
+        classical = f"<span class='soft'>classical: {_text(each['classical'])}</span>" if each["classical"] else ""
+        items.append(
+            f"<li>{picture}<span><b>{_text(each['label'])}</b> {percent(each['probability'])} %</span>"
+            f"<span>it is {_text(each['truth'])}</span>{classical}<span class='soft'>{_text(each['name'])}</span></li>"
+        )
+    shown = f"the {len(items)} most confident" if len(items) < wrong else "all of them"
+    return (
+        f"<h2>Mistakes: {wrong} of {len(facts['truths'])}, {shown}</h2><p class='soft'>Some may be wrong labels: look.</p>"
+        f"<ul class='mistakes'>{''.join(items)}</ul>"
+    )
+
+
+def _training(card: dict[str, Any], events: Sequence[dict[str, Any]]) -> str:
+    own = [event for event in events if event.get("leg") == "final"]
+    losses = [(event["step"], event["loss"]) for event in own if event["event"] == "stepped"]
+    scores = [(event["step"], event["score"]) for event in own if event["event"] == "checked" and event["score"] is not None]
+    forecast = card["plan"]["forecast"]
+    took = sum(event["seconds"] for event in events if event["event"] == "finished")
+    low, high = forecast["seconds_low"], forecast["seconds_high"]
+    inside = "inside" if low <= took <= high else "outside"
+    plot = f"<figure>{learning_curves(losses, scores)}</figure>" if len(losses) > 1 else ""
+    layers = f"{forecast['parameters']:,} parameters, {forecast['epochs']:g} epochs, {card['plan']['precision']}"
+    return (
+        f"<h2>Training</h2>{plot}<p>Forecast {duration(forecast['seconds'])} ({duration(low)}-{duration(high)}), took {duration(took)}: "
+        f"{inside} the interval. {_text(layers)}. The whole command: {duration(card['seconds'])}.</p>"
+    )
+
+
+def _audit(audit: dict[str, Any], card: dict[str, Any]) -> str:
+    findings = audit.get("findings", [])
+    rows = [(each["name"], each["kind"], each["detail"]) for each in findings[:FINDINGS]]
+    more = f"<p class='soft'>and {len(findings) - FINDINGS} more in audit.json</p>" if len(findings) > FINDINGS else ""
+    table = _table(("file", "what", "why"), rows, words=(0, 1, 2)) if rows else "<p>Nothing odd was found.</p>"
+    return f"<h2>Audit: {card['excluded']} excluded</h2>{table}{more}"
+
+
+def _reproduce(card: dict[str, Any]) -> str:
+    usual = dataclasses.asdict(Settings())
+    settings = {name: value for name, value in card["settings"].items() if value != usual.get(name)}
+    flags = " ".join(f"--{name.replace('_', '-')}{'' if value is True else f' {value}'}" for name, value in settings.items())
+    versions = ", ".join(f"{name} {version}" for name, version in card["versions"].items())
+    data = card["data"]
+    return (
+        f"<h2>How to make it again</h2><pre>lamina train {_text(data['path'] or data['source'])} {_text(flags)}</pre>"
+        f"<p class='soft'>Data: content hash {_text(data['content_hash'])}. {_text(versions)}. Run folder: {_text(card['run'])}. "
+        "Same plan, seed, machine and threads: same bits.</p>"
+    )
+
+
+def _table(head: Iterable[object], rows: Iterable[Sequence[object]], words: Sequence[int] = ()) -> str:
+    top = "".join(f'<th scope="col"{" class=word" if place in words else ""}>{_text(name)}</th>' for place, name in enumerate(head))
+
+    def cell(place: int, value: object) -> str:
+        return f'<td class="word">{_text(value)}</td>' if place in words else f"<td>{_text(value)}</td>"
+
+    body = "".join(f"<tr>{''.join(cell(place, value) for place, value in enumerate(row))}</tr>" for row in rows)
+    return f'<div class="scroll"><table><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table></div>'
+
+
+def _text(value: object) -> str:
+    return escape(str(value).encode("utf-8", "backslashreplace").decode())

@@ -1,0 +1,95 @@
+"""Plots as SVG text that stands inside the page, in colors that read on white and on black."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Sequence
+from html import escape
+from typing import Any
+
+INK = "#808080"
+COLORS = {"deep": "#3b82f6", "classical": "#d97706", "borrowed": "#10b981", "trivial": "#9ca3af"}
+WIDE, HIGH = 5.2, 2.8
+
+
+def score_bars(contenders: Sequence[dict[str, Any]]) -> str:
+    """Score of each contender with its 95 % interval."""
+
+    def draw(axes: Any) -> None:
+        for place, each in enumerate(reversed(contenders)):
+            score = each["score"]
+            value, low, high = (100 * score[name] for name in ("value", "low", "high"))
+            color = COLORS.get(each["kind"], INK)
+            axes.errorbar(value, place, xerr=[[value - low], [high - value]], fmt="o", color=color, capsize=4, markersize=7)
+        axes.set_yticks(range(len(contenders)), [each["kind"] for each in reversed(contenders)])
+        axes.set_ylim(-0.6, len(contenders) - 0.4)
+        axes.set_xlabel("accuracy in %, with 95 % interval")
+
+    words = "; ".join(f"{each['kind']} {100 * each['score']['value']:.1f} %" for each in contenders)
+    return _svg(draw, f"Accuracy by contender: {words}", high=1.8)
+
+
+def reliability(probabilities: Sequence[float], right: Sequence[bool], bins: int = 10) -> tuple[str, float]:
+    """(the plot of how often answers of each probability are right, the expected calibration error)."""
+    shares: list[tuple[float, float, int]] = []
+    for number in range(bins):
+        low, high = number / bins, (number + 1) / bins
+        inside = [i for i, p in enumerate(probabilities) if low < p <= high or (number == 0 and p == 0)]
+        if inside:
+            shares.append((sum(probabilities[i] for i in inside) / len(inside), sum(right[i] for i in inside) / len(inside), len(inside)))
+    error = sum(count * abs(said - held) for said, held, count in shares) / max(1, len(probabilities))
+
+    def draw(axes: Any) -> None:
+        axes.plot([0, 100], [0, 100], color=INK, linewidth=1, linestyle=":")
+        largest = max(count for *_, count in shares)
+        sizes = [20 + 130 * count / largest for *_, count in shares]
+        axes.scatter([100 * said for said, *_ in shares], [100 * held for _, held, _ in shares], s=sizes, color=COLORS["deep"])
+        axes.set_xlabel("probability told, in %")
+        axes.set_ylabel("right, in %")
+        axes.set_xlim(0, 102)
+        axes.set_ylim(0, 104)
+
+    return _svg(draw, f"Probability told against share right; mean difference {100 * error:.1f} points"), error
+
+
+def learning_curves(losses: Sequence[tuple[int, float]], scores: Sequence[tuple[int, float]]) -> str:
+    """(step, loss) of training steps and (step, score) on validation."""
+
+    def draw(axes: Any) -> None:
+        axes.plot([step for step, _ in losses], [loss for _, loss in losses], color=INK, linewidth=1)
+        axes.set_xlabel("step")
+        axes.set_ylabel("training loss")
+        if scores:
+            other = axes.twinx()
+            other.plot([step for step, _ in scores], [100 * score for _, score in scores], "o-", color=COLORS["deep"], markersize=4)
+            other.set_ylabel("validation accuracy in %", color=COLORS["deep"])
+            _plain(other)
+
+    end = f"; validation accuracy ends at {100 * scores[-1][1]:.1f} %" if scores else ""
+    return _svg(draw, f"Loss falls from {losses[0][1]:.2f} to {losses[-1][1]:.2f} in {losses[-1][0]} steps{end}")
+
+
+def _plain(axes: Any) -> None:
+    for spine in axes.spines.values():
+        spine.set_color(INK)
+    for name in ("top", "right"):
+        axes.spines[name].set_visible(False)
+    axes.tick_params(colors=INK)
+    axes.xaxis.label.set_color(INK)
+
+
+def _svg(draw: Callable[[Any], None], words: str, high: float = HIGH) -> str:
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "lamina", "font.family": "sans-serif", "font.size": 10}):
+        figure = Figure(figsize=(WIDE, high), layout="constrained")
+        axes = figure.add_subplot()
+        draw(axes)
+        _plain(axes)
+        axes.yaxis.label.set_color(INK)
+        stream = io.StringIO()
+        figure.savefig(stream, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+    text = stream.getvalue()
+    body = text[text.index("<svg") :]
+    return body.replace("<svg ", f'<svg role="img" aria-label="{escape(words, quote=True)}" class="plot" ', 1)
