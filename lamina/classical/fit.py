@@ -91,7 +91,7 @@ def fit_classical(opponents: tuple[Opponent, ...], feed: Feed, train: np.ndarray
     random = np.random.Generator(np.random.Philox(key=seed))
     classes = _classes(feed)
     few = np.sort(random.permutation(train)[:LOOKED_AT])
-    wanted = _targets(feed, few)
+    wanted = targets_of(feed, few)
     fold = _folds(wanted, random)
     trials: list[Trial] = []
     complete = True
@@ -113,7 +113,7 @@ def fit_classical(opponents: tuple[Opponent, ...], feed: Feed, train: np.ndarray
 
 def trivial(feed: Feed, train: np.ndarray) -> Network:
     """The network that never looks: how often each class occurs in the training part."""
-    counts = np.bincount(_targets(feed, train), minlength=_classes(feed))
+    counts = np.bincount(targets_of(feed, train), minlength=_classes(feed))
     layer = Constant(len(counts))
     with torch.no_grad():
         layer.values.copy_(torch.from_numpy(np.log(np.maximum(counts, 0.5) / counts.sum())))
@@ -181,7 +181,7 @@ def _fit_final(
     if best.head == "prototypes":
         scale = fit_scale(some)
         return [("scale", scale)], fit_prototypes(
-            scale(some, _NONE)[0], _targets(feed, np.sort(order[:LOOKED_AT])), classes, int(best.setting)
+            scale(some, _NONE)[0], targets_of(feed, np.sort(order[:LOOKED_AT])), classes, int(best.setting)
         )
     first: Layer
     if best.head == "linear":
@@ -192,12 +192,12 @@ def _fit_final(
     name = "scale" if best.head == "linear" else "kernel"
     below = [*layers, (name, first)]
     if len(train) < 2 * HELD_OUT_FROM and len(train) < (signals := _signals(below, feed, train)).shape[1]:
-        return [(name, first)], Few(signals, _targets(feed, train), classes).solve(best.penalty)
+        return [(name, first)], Few(signals, targets_of(feed, train), classes).solve(best.penalty)
     held, learned = order[: int(HELD_OUT * len(order))], order[int(HELD_OUT * len(order)) :]
     sums = _sums(below, feed, learned, classes)
     penalty = best.penalty
     if len(held) >= HELD_OUT_FROM:
-        truth = torch.from_numpy(_targets(feed, held))
+        truth = torch.from_numpy(targets_of(feed, held))
         right = {}
         signals = _signals(below, feed, held)
         for tried in PENALTIES[best.head]:
@@ -326,7 +326,7 @@ def fit_prototypes(features: Tensor, wanted: np.ndarray, classes: int, count: in
 # ---------------------------------------------------------------- signals
 
 
-def _batches(layers: list[tuple[str, Layer]], feed: Feed, examples: np.ndarray) -> Iterator[tuple[Tensor, np.ndarray]]:
+def signals_in_batches(layers: list[tuple[str, Layer]], feed: Feed, examples: np.ndarray) -> Iterator[tuple[Tensor, np.ndarray]]:
     """([n, features], class numbers) batch by batch."""
     with torch.no_grad():
         for start in range(0, len(examples), BATCH):
@@ -335,16 +335,16 @@ def _batches(layers: list[tuple[str, Layer]], feed: Feed, examples: np.ndarray) 
             x, context = batch.x.cpu(), batch.context.to(torch.device("cpu"))
             for _, layer in layers:
                 x, context = layer(x, context)
-            yield x.float(), _targets(feed, some)
+            yield x.float(), targets_of(feed, some)
 
 
 def _signals(layers: list[tuple[str, Layer]], feed: Feed, examples: np.ndarray) -> Tensor:
-    return torch.cat([x for x, _ in _batches(layers, feed, examples)])
+    return torch.cat([x for x, _ in signals_in_batches(layers, feed, examples)])
 
 
 def _sums(layers: list[tuple[str, Layer]], feed: Feed, examples: np.ndarray, classes: int) -> Sums:
     total: Sums | None = None
-    for x, wanted in _batches(layers, feed, examples):
+    for x, wanted in signals_in_batches(layers, feed, examples):
         found = Sums.of(x, wanted, classes)
         if total is None:
             total = found
@@ -355,7 +355,7 @@ def _sums(layers: list[tuple[str, Layer]], feed: Feed, examples: np.ndarray, cla
     return total
 
 
-def _targets(feed: Feed, examples: np.ndarray) -> np.ndarray:
+def targets_of(feed: Feed, examples: np.ndarray) -> np.ndarray:
     return np.array([feed.targets[index] for index in examples], np.int64)
 
 
