@@ -12,6 +12,11 @@ forecasts     twelve forecasts of time against what it took
 growth        time and memory per example from 10^3 to 10^6 pictures
 large         memory on a made set of 20 GB
 peers         Keras, Lightning, fastai and AutoGluon in as many minutes, and how many of them Lamina needs for the best one's accuracy
+classical     Fashion-MNIST: the best classical model inside its share of 10 minutes, and given as long as deep
+verdicts      the verdict's sentence on digits, titanic, adult, hymenoptera, Fashion-MNIST and CIFAR-10
+suspects      Fashion-MNIST with 5 % wrong labels planted: how many of the suspects are
+truths        the verdict on twelve made sets of known truth
+coverage      how often the paired interval holds the true difference
 """
 
 from __future__ import annotations
@@ -25,7 +30,7 @@ from collections.abc import Callable
 from datetime import date
 from typing import Any
 
-from benchmarks import accuracy, scale, speed
+from benchmarks import accuracy, scale, speed, truths, verdict
 from benchmarks.common import RESULTS, joined
 from benchmarks.peers import peers
 
@@ -34,6 +39,7 @@ ALL: dict[str, Callable[[argparse.Namespace], dict[str, Any]]] = {
     for benchmark in (
         speed.startup, speed.speed, speed.predict, accuracy.digits, accuracy.fashion, accuracy.cifar, accuracy.few, accuracy.hymenoptera,
         scale.forecasts, scale.growth, scale.large, peers,
+        verdict.classical, verdict.verdicts, verdict.suspects, verdict.coverage, truths.truths,
     )
 }  # fmt: skip
 
@@ -47,7 +53,7 @@ def main() -> None:
     parser.add_argument("--flops", type=float)
     parser.add_argument("--threads", type=int)
     parser.add_argument("--rounds", type=int)
-    parser.add_argument("--data", help="peers: fashion-mnist, cifar10 or both with a comma")
+    parser.add_argument("--data", help="peers, verdicts: names of data sets, with commas")
     parser.add_argument("--only", help="peers: names with commas, lamina among them")
     parser.add_argument("--parts", help="peers: shares of the minutes that Lamina gets, with commas (1,0.5,0.25)")
     parser.add_argument("--as", dest="kept_as", default="", help="name of the result file, when it is not the benchmark's")
@@ -67,7 +73,7 @@ def main() -> None:
         if options.first:
             kept = json.loads(file.read_text())
             command = f"{kept['command']}; {command}"
-            found = {name: joined(kept[name], value) for name, value in found.items()}
+            found = {name: joined(kept[name], value) if name in kept else value for name, value in found.items()}
         result = {"benchmark": name, "command": command, "date": date.today().isoformat(), "machine": machine, "versions": versions,
                   **found}  # fmt: skip
         file.write_text(json.dumps(result, indent=1) + "\n")

@@ -100,6 +100,18 @@ def _summary(answers: list[dict[str, Any]], threads: int = 0) -> dict[str, Any]:
     }
     if all("peak_memory" in answer for answer in answers):
         result["peak_memory"] = max(answer["peak_memory"] for answer in answers)
+    if all(answer.get("verdict") for answer in answers):
+        found = [answer["verdict"] for answer in answers]
+        result["verdict"] = {
+            "kinds": [each["kind"] for each in found],
+            "sentences": [each["sentence"] for each in found],
+            "classical": spread([_of(each, "classical")["score"]["value"] for each in found]),
+            "classical_seconds": spread([_of(each, "classical")["seconds"] for each in found]),
+        }
     if all("single_view" in answer.get("facts", {}) for answer in answers):
         result["accuracy_single_view"] = spread([answer["facts"]["single_view"]["value"] for answer in answers])
     return result
+
+
+def _of(verdict: dict[str, Any], kind: str) -> dict[str, Any]:
+    return next(each for each in verdict["contenders"] if each["kind"] == kind)

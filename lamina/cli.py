@@ -13,7 +13,7 @@ import io
 import json
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -27,6 +27,7 @@ from lamina.task import Score
 BEGUN = time.monotonic()
 READING = ("path_column", "label_column", "group", "max_pixels", "samples_from", "cache", "threads")
 """Fields of Settings that commands which only read data take."""
+ANSWER_COLUMNS = ("file", "label", "probability", "unknown", "error", "top")
 USAGE_ERROR: type[Exception] = typer.BadParameter.__mro__[1]
 COMMAND_ERROR: type[Exception] = typer.BadParameter.__mro__[2]
 
@@ -116,7 +117,7 @@ def predict(
         predictions.extend(answer if isinstance(answer, list) else [answer])
     rows = [dataclasses.asdict(prediction) for prediction in predictions]
     if out:
-        _write_table(Path(out), rows)
+        _write_table(Path(out), map(_as_cells, rows) if Path(out).suffix.lower() != ".jsonl" else rows, ANSWER_COLUMNS)
     if json_:
         _print_json(rows)
     else:
@@ -158,19 +159,32 @@ def evaluate(
 
 
 @app.command()
-def verdict(model: ModelPath, json_: Json = False) -> None:
-    """Was deep learning worth it on this data? The sentence of MODEL's training, and what each way cost."""
+@with_settings("minutes", "threads")
+def verdict(
+    model: ModelPath,
+    data: Annotated[str, typer.Option(help="The data of the training, when they moved.")] = "",
+    json_: Json = False,
+    **settings: Any,
+) -> None:
+    """Was deep learning worth it on this data? The sentence of MODEL's training, and what each way cost; with --minutes also a
+    learning curve of both ways, and what more examples should bring."""
     from lamina.classical.verdict import table
 
-    found = _load(model, {}).verdict
+    opened = _load(model, settings)
+    found = opened.verdict
     if found is None:
         raise UsageError(
             sentence(f"The model {model}", "have a verdict", "none", "It was trained with --verdict-share 0: train it anew without.")
         )
-    if json_:
-        _print_json(found.state())
-        return
     screen = _screen(json_)
+    curve = None
+    if "minutes" in settings:
+        from lamina.studies import learning_curve
+
+        curve = learning_curve(opened, settings["minutes"], data=data or None, screen=screen)
+    if json_:
+        _print_json({**found.state(), "curve": curve})
+        return
     screen.title(found.sentence)
     for line in table(found):
         screen.say(line)
@@ -179,6 +193,8 @@ def verdict(model: ModelPath, json_: Json = False) -> None:
             screen.say(f"{each.kind}, settled by people: {'; '.join(each.decisions)}")
         for note in each.notes:
             screen.say(f"{each.kind}: {note}")
+    for kind, told in curve["advice"].items() if curve else ():
+        screen.say(f"{kind}: {told}")
 
 
 @app.command()
@@ -221,6 +237,30 @@ def audit(
     stop_if_bad(report, make_settings(settings))
     if json_:
         _print_json(report.summary())
+
+
+@app.command()
+@with_settings(*READING, "task", "max_bad", "minutes", "seed", "side", "labels")
+def suspects(
+    data: Data,
+    out: Annotated[str, typer.Option(help="The table to write (.csv, .tsv or .jsonl).")] = "suspects.csv",
+    json_: Json = False,
+    **settings: Any,
+) -> None:
+    """Examples of DATA whose label may be wrong, likeliest first, as a table: correct its labels and give it to train as --labels."""
+    from lamina.studies import suspects as find
+
+    screen = _screen(json_)
+    rows = find(data, screen=screen, **settings)
+    columns = ("file", "label", "suggested", "probability", "probability_suggested")
+    _write_table(Path(out), ({name: row[name] for name in columns} for row in rows), columns)
+    if json_:
+        _print_json(rows)
+        return
+    for row in rows[:10]:
+        suggested, given = percent(row["probability_suggested"]), percent(row["probability"])
+        screen.say(f"{row['file']}: {row['label']} ({given} %), rather {row['suggested']} ({suggested} %)")
+    screen.say(f"{len(rows)} suspects written to {out}; correct its labels, then: lamina train {data} --labels {out}")
 
 
 @app.command()
@@ -305,7 +345,7 @@ def _load(model: Path, settings: dict[str, Any]) -> Any:
 def _print_training(model: Any, json_: bool) -> None:
     if json_:
         card = model.card
-        names = ("classes", "examples", "excluded", "seconds", "score", "cross_fitted", "facts")
+        names = ("classes", "examples", "excluded", "seconds", "way", "score", "cross_fitted", "facts", "verdict")
         _print_json({"task": model.task, "model": card["model"], "run": card["run"], **{name: card[name] for name in names}})
 
 
@@ -314,7 +354,13 @@ def _print_json(value: Any) -> None:
     sys.stdout.flush()
 
 
-def _write_table(path: Path, rows: Iterable[dict[str, Any]]) -> None:
+def _as_cells(row: dict[str, Any]) -> dict[str, Any]:
+    """An answer as the cells of a table."""
+    top = "; ".join(f"{label} {share:.4f}" for label, share in row["top"])
+    return {**row, "label": row["label"] or "", "error": row["error"] or "", "top": top}
+
+
+def _write_table(path: Path, rows: Iterable[dict[str, Any]], columns: Sequence[str]) -> None:
     from lamina.data.files import write_bytes
 
     suffix = path.suffix.lower()
@@ -325,11 +371,10 @@ def _write_table(path: Path, rows: Iterable[dict[str, Any]]) -> None:
         return
     text = io.StringIO()
     writer = csv.writer(text, delimiter="\t" if suffix == ".tsv" else ",", lineterminator="\n")
-    writer.writerow(["file", "label", "probability", "unknown", "error", "top"])
+    writer.writerow(columns)
     for row in rows:
-        top = "; ".join(f"{label} {share:.4f}" for label, share in row["top"])
-        probability = "" if row["probability"] is None else f"{row['probability']:.6f}"
-        writer.writerow([row["file"], row["label"] or "", probability, row["unknown"], row["error"] or "", top])
+        cells = (row[name] for name in columns)
+        writer.writerow("" if cell is None else f"{cell:.6f}" if isinstance(cell, float) else cell for cell in cells)
     write_bytes(path, text.getvalue().encode("utf-8", "surrogateescape"))
 
 

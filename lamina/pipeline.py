@@ -8,6 +8,7 @@ import platform
 import re
 import shutil
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,11 +16,13 @@ from typing import Any
 import numpy as np
 import torch
 
+from lamina.classical.borrowed import Lent
 from lamina.classical.contest import Contest, Deep, contest
 from lamina.classical.verdict import Verdict, table
 from lamina.data.audit import Audit, audit, show_audit, stop_if_bad
 from lamina.data.batches import Feed
 from lamina.data.cache import decode
+from lamina.data.examples import Examples
 from lamina.data.files import check_writable, locked, write_json
 from lamina.data.read import read_examples
 from lamina.data.split import Split, divide, load_split, save_split
@@ -29,10 +32,12 @@ from lamina.layers import Context
 from lamina.metrics import corrected_resampled_interval
 from lamina.model import Model, calibrated, load
 from lamina.networks import Network
+from lamina.outputs import Output
+from lamina.report.card import write_card
 from lamina.report.page import FACTS, write_report
 from lamina.screen import Screen, bytes_in_words, duration, percent
 from lamina.settings import Settings, cores, make_settings
-from lamina.start import NOTHING, choose_start, find_start
+from lamina.start import NOTHING, PACKAGED, START_EXTRA, are_photos, choose_start, find_start, packaged_is_there
 from lamina.task import Score, Task
 from lamina.tasks import find_task
 from lamina.training.device import choose_device, keep_memory, total_memory
@@ -48,8 +53,8 @@ RESIDENT = 0.4
 MISTAKES_SHOWN = 24
 LEAST_VERDICT_SECONDS = 10.0
 """For the opponents, where no --minutes are given."""
-TAIL_SECONDS = 4.0
-"""Kept back from --minutes for calibrating and saving."""
+TAIL_SECONDS = 6.0
+"""Kept back from --minutes for saving and the report."""
 
 
 @dataclass(frozen=True)
@@ -134,8 +139,9 @@ def _run(data: Any, run: Run, settings: Settings, out: Path, screen: Screen, beg
             prepared = prepare(data, run, settings, screen)
             plan = planned(prepared, deadline, screen)
             learned = learn(prepared, plan, deadline, screen)
-            model = learned.model
             found = judged(prepared, plan, learned, time.monotonic() - start, screen)
+            learned, others = chosen(prepared, learned, found, screen)
+            model = learned.model
         except (Interrupted, KeyboardInterrupt) as error:
             told = str(error) or "Stopped."
             raise Interrupted(f"{told} Nothing is lost. To go on: lamina resume {run.folder}") from error
@@ -143,9 +149,11 @@ def _run(data: Any, run: Run, settings: Settings, out: Path, screen: Screen, beg
         model.card = card
         model.save(run.path("model.lamina"))
         model.save(out)
-        write_json(run.path(FACTS), report_facts(prepared, learned, found.answers if found else []), indent=None)
-        write_report(run.folder, card, run.path("report.html"))
+        write_json(run.path(FACTS), report_facts(prepared, learned, others), indent=None)
+        write_json(run.path("card.json"), card)
+        write_card(card, run.path("card.md"))
         write_json(run.path("result.json"), card)
+        write_report(run.folder, card, run.path("report.html"))
     screen.say(f"Saved       {out}, run folder {run.folder}")
     screen.say(f"Report      {run.path('report.html')}")
     return model
@@ -158,8 +166,7 @@ def prepare(data: Any, run: Run, settings: Settings, screen: Screen) -> Prepared
     task = find_task(settings.task)
     device = choose_device(settings)
     screen.say(f"Device      {device.line}")
-    unfitted = task.input(settings)
-    examples = read_examples(data, settings, unfitted)
+    examples, unfitted = read_for(data, task, settings)
     screen.say(f"Task        {task.name}: {task.question} ({len(examples)} {unfitted.plural} with labels)")
     report = audit(examples, unfitted, settings, screen)
     write_json(run.path("audit.json"), report.summary())
@@ -228,6 +235,9 @@ class Learned:
     answers: list[Any]
     """To the test examples."""
     seconds: float
+    validation: float | None
+    """Score on the validation part; None when cross-fitted."""
+    way: str = "deep"
 
 
 def learn(prepared: Prepared, plan: Plan, deadline: float | None, screen: Screen) -> Learned:
@@ -241,7 +251,10 @@ def learn(prepared: Prepared, plan: Plan, deadline: float | None, screen: Screen
         output = calibrated(network, feed, held_out, plan.answers)
         decoded = answers_to(network, feed, output, test, plan.answers)
         score = prepared.task.score(decoded, [answers[i] for i in test])
+        checked = output.decode(held_out.values, held_out.context) if held_out is not None else []
+        validated = prepared.task.score(checked, [answers[i] for i in validation]).value if checked else None
     else:
+        validated = None
         test, folds = list(range(len(answers))), max(split.folds) + 1
         parts, shares = [], []
         for number in range(folds):
@@ -255,13 +268,7 @@ def learn(prepared: Prepared, plan: Plan, deadline: float | None, screen: Screen
         output = calibrated(network, feed, held_out, plan.answers, same_network=False)
         decoded = output.decode(held_out.values, held_out.context)
         score = _cross_fitted_score(prepared, decoded, shares)
-    clueless = output.clueless([feed.targets[index] for index in test])
-    facts = {
-        "clueless_score": clueless[0] if clueless else None,
-        "unknown": sum(answer.unknown for answer in decoded) / max(1, len(decoded)),
-        "output": output.state(),
-    }
-    facts["remarks"] = prepared.task.remarks(decoded, [answers[index] for index in test])
+    facts = _facts(prepared, output, test, decoded)
     if near := split.near_test:
         kept = [place for place, index in enumerate(test) if index not in set(near)]
         without = prepared.task.score([decoded[place] for place in kept], [answers[test[place]] for place in kept])
@@ -271,25 +278,85 @@ def learn(prepared: Prepared, plan: Plan, deadline: float | None, screen: Screen
         facts["single_view"] = dataclasses.asdict(prepared.task.score(single, [answers[i] for i in test]))
     _tell_score(score, facts, split, screen)
     model = Model(prepared.task.name, feed.input, network.cpu().eval(), output, precision=plan.answers)
-    return Learned(model, score, facts, test, decoded, time.monotonic() - begun)
+    return Learned(model, score, facts, test, decoded, time.monotonic() - begun, validated)
+
+
+def _facts(prepared: Prepared, output: Output, test: list[int], decoded: list[Any]) -> dict[str, Any]:
+    """What belongs to a score: a guess beside it, "none of these", the task's remarks."""
+    clueless = output.clueless([prepared.feed.targets[index] for index in test])
+    return {
+        "clueless_score": clueless[0] if clueless else None,
+        "unknown": sum(answer.unknown for answer in decoded) / max(1, len(decoded)),
+        "output": output.state(),
+        "remarks": prepared.task.remarks(decoded, [prepared.report.examples.answers[index] for index in test]),
+    }
+
+
+def chosen(prepared: Prepared, learned: Learned, found: Contest | None, screen: Screen) -> tuple[Learned, list[Any]]:
+    """(what is saved, as --use says; the answers of the other way): the best is the one that is better on the validation part."""
+    if found is None or prepared.settings.use == "deep":
+        return learned, found.answers if found else []
+    score = next(each.score for each in found.verdict.contenders if each.kind == "classical")
+    deep, classical = learned.validation, found.validation
+    how = "on the validation part"
+    if deep is None or classical is None:
+        deep, classical, how = learned.score.value, score.value, "cross-fitted (there is no validation part)"
+    if prepared.settings.use == "best" and deep > classical:
+        screen.say(f"Used        deep: {percent(deep)} % {how}, classical {percent(classical)} %")
+        return learned, found.answers
+    screen.say(f"Used        classical: {percent(classical)} % {how}, deep {percent(deep)} %")
+    facts = _facts(prepared, found.classical.output, learned.test, found.answers)
+    other = replace(learned, model=found.classical, score=score, facts=facts, answers=found.answers, validation=classical, way="classical")
+    return other, learned.answers
 
 
 def judged(prepared: Prepared, plan: Plan, learned: Learned, spent: float, screen: Screen) -> Contest | None:
     """The verdict against the task's classical opponents, inside --verdict-share of the time; their best is saved in the run folder."""
     settings, share = prepared.settings, prepared.settings.verdict_share
-    if not share or not prepared.task.opponents:
+    if not share or not prepared.task.opponents(prepared.feed.input):
         return None
     usual = max(LEAST_VERDICT_SECONDS, learned.seconds * share / (1 - share))
     seconds = usual if settings.minutes is None else min(usual, 60 * settings.minutes - TAIL_SECONDS - spent)
     flops = plan.forecast["training_flops"]
     deep = Deep(learned.model, learned.answers, learned.test, learned.seconds, flops)
     answers = prepared.report.examples.answers
-    found = contest(prepared.task, prepared.feed, prepared.split, answers, deep, seconds, settings.margin / 100, settings.seed)
+    lend, notes = _lender(prepared, screen)
+    from threadpoolctl import threadpool_limits
+
+    margin, seed = settings.margin / 100, settings.seed
+    try:
+        with threadpool_limits(plan.threads):
+            found = contest(prepared.task, prepared.feed, prepared.split, answers, deep, seconds, margin, seed, lend, notes)
+    except (RuntimeError, ValueError, MemoryError) as error:
+        if settings.use != "deep":
+            raise
+        screen.warn(
+            f"No verdict: the classical ways could not be fitted ({str(error).splitlines()[0]}). The network is saved all the same."
+        )
+        return None
     found.classical.save(prepared.run.path("classical.lamina"))
     for line in table(found.verdict):
         screen.say(f"            {line}")
     screen.title(f"Verdict     {found.verdict.sentence}")
     return found
+
+
+def _lender(prepared: Prepared, screen: Screen) -> tuple[Callable[[], Lent] | None, tuple[str, ...]]:
+    """(what reads the examples for the packaged network, a note where it is not installed); nothing for other data than photos."""
+    feed = prepared.feed
+    if not are_photos(feed.input):
+        return None, ()
+    if not packaged_is_there():
+        return None, (f"a running start was not tried: {START_EXTRA}",)
+
+    def lend() -> Lent:
+        start, report = find_start(PACKAGED), prepared.report
+        input = start.fit_input(feed.input.single())
+        contents = [inspection.content for inspection in report.inspections]
+        decoded = decode(report.examples.raws, contents, input, prepared.settings, screen)
+        return Lent(start, Feed(decoded, feed.targets, input, feed.output, torch.device("cpu")))
+
+    return lend, ()
 
 
 def _leg(
@@ -365,11 +432,11 @@ def _cross_fitted_score(prepared: Prepared, decoded: list[Any], shares: list[flo
     return dataclasses.replace(pooled, low=min(low, pooled.low), high=max(high, pooled.high))
 
 
-def report_facts(prepared: Prepared, learned: Learned, classical: list[Any]) -> dict[str, Any]:
+def report_facts(prepared: Prepared, learned: Learned, other: list[Any]) -> dict[str, Any]:
     """What the report says of single test examples: all answers, and the most confident mistakes with their pictures."""
     examples, feed = prepared.report.examples, prepared.feed
     labels = [answer.top[0][0] for answer in learned.answers]
-    others = [answer.top[0][0] for answer in classical]
+    others = [answer.top[0][0] for answer in other]
     truths = [examples.answers[index] for index in learned.test]
     wrong = [place for place, (truth, label) in enumerate(zip(truths, labels, strict=True)) if truth != label]
     wrong.sort(key=lambda place: -learned.answers[place].probability)
@@ -379,11 +446,12 @@ def report_facts(prepared: Prepared, learned: Learned, classical: list[Any]) -> 
         picture = feed.input.shown(value.cpu().numpy() if isinstance(value, torch.Tensor) else value)
         shown.append({
             "name": examples.names[learned.test[place]], "truth": truths[place], "label": labels[place],
-            "probability": learned.answers[place].probability, "classical": others[place] if others else "", "picture": picture,
+            "probability": learned.answers[place].probability, "other": others[place] if others else "", "picture": picture,
         })  # fmt: skip
     return {
         "names": [examples.names[index] for index in learned.test], "truths": truths, "labels": labels,
-        "probabilities": [answer.probability for answer in learned.answers], "classical": others, "shown": shown,
+        "probabilities": [answer.probability for answer in learned.answers], "others": others,
+        "other": "classical" if learned.way == "deep" else "deep", "shown": shown,
     }  # fmt: skip
 
 
@@ -401,6 +469,8 @@ def make_card(prepared: Prepared, plan: Plan, learned: Learned, verdict: Verdict
         "excluded": len(report.excluded),
         "left_out_of_training": split.left_out,
         "seconds": round(seconds, 2),
+        "way": learned.way,
+        "input": learned.model.input.kind,
         "score": dataclasses.asdict(learned.score),
         "facts": learned.facts,
         "verdict": verdict.state() if verdict else None,
@@ -419,8 +489,14 @@ def make_card(prepared: Prepared, plan: Plan, learned: Learned, verdict: Verdict
 def audit_data(data: Any, *, screen: Screen | None = None, **settings: Any) -> Audit:
     """The audit alone: decode every example and say what is wrong. Raises DataError when there is nothing to audit."""
     chosen = make_settings(settings)
-    input: Input = find_task(chosen.task).input(chosen)
-    return audit(read_examples(data, chosen, input), input, chosen, screen or Screen(quiet=True))
+    return audit(*read_for(data, find_task(chosen.task), chosen), chosen, screen or Screen(quiet=True))
+
+
+def read_for(data: Any, task: Task, settings: Settings) -> tuple[Examples, Input]:
+    """(the examples, the unfitted input that reads them)."""
+    usual = task.input(settings, "")
+    examples = read_examples(data, settings, usual)
+    return examples, task.input(settings, examples.sense) if examples.sense else usual
 
 
 def version() -> str:

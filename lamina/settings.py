@@ -47,12 +47,16 @@ class Settings:
     """Layers to begin with: a .lamina file, a folder with safetensors, efficientnet-lite0 or nothing; empty = by the data."""
     verdict_share: float = 0.2
     """Share of the time for the classical opponents of the verdict; 0 = no verdict."""
+    use: str = "deep"
+    """Which model is saved: deep, classical or best (by the validation part; where examples are cross-fitted, by that score)."""
     margin: float = 0.5
     """The verdict's margin, in points of accuracy: smaller differences count as none."""
     path_column: str = ""
     """Table only: the column with the file of each example; empty = found by its name."""
     label_column: str = ""
     """Table only: the column with the label of each example; empty = found by its name."""
+    labels: str = ""
+    """A table of corrected labels (file, label), such as suspects.csv: they replace those of the data."""
     group: str = ""
     """What never straddles the split: a column, or a pattern on names with one (group), such as '(.*)_[0-9]+'."""
     split: str = ""
@@ -79,12 +83,17 @@ class Settings:
         _check(self.side == 0 or self.side >= 8, "side", "be 0 (from the data) or at least 8 pixels", self.side)
         _check(0 <= self.balance <= 1, "balance", "be between 0 and 1", self.balance)
         _check(0 <= self.verdict_share <= 0.9, "verdict_share", "be between 0 (no verdict) and 0.9", self.verdict_share)
+        _check(self.use == "deep" or self.verdict_share > 0, "use", "be deep where --verdict-share is 0", self.use)
         _check(0 < self.margin <= 50, "margin", "be above 0 and at most 50 points", self.margin)
         _check(self.max_bad is None or 0 <= self.max_bad <= 1, "max_bad", "be between 0 and 1", self.max_bad)
         _check(
             64 <= self.max_pixels <= 178_000_000, "max_pixels", "be between 64 and 178000000 (more the decoder refuses)", self.max_pixels
         )
-        for name, allowed in (("device", ("auto", "cpu", "cuda", "mps")), ("precision", ("auto", "fp32", "bf16"))):
+        for name, allowed in (
+            ("device", ("auto", "cpu", "cuda", "mps")),
+            ("precision", ("auto", "fp32", "bf16")),
+            ("use", ("deep", "classical", "best")),
+        ):
             value = getattr(self, name)
             _check(value in allowed, name, "be one of " + ", ".join(allowed), value, did_you_mean(value, allowed))
 

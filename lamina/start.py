@@ -94,7 +94,7 @@ class Start:
         if not isinstance(feed.output, ClassesOutput) or np.bincount(classes).min() < FOLDS:
             return None
         network = task.network(feed.input, feed.output, 0, None)
-        scores = cross_val_score(_linear_head(), _signals(network, feed, looked_at), classes, cv=FOLDS)
+        scores = cross_val_score(linear_head(), signals_of(network, feed, looked_at), classes, cv=FOLDS)
         return float(scores.mean()), len(looked_at)
 
     def _settle(self, network: Network, feed: Feed, train: np.ndarray) -> None:
@@ -105,13 +105,7 @@ class Start:
             return
         looked_at = train[:: max(1, len(train) // FEW)]
         classes = np.array([feed.targets[index] for index in looked_at])
-        fitted = _linear_head().fit(_signals(network, feed, looked_at), classes)
-        weights, bias = torch.from_numpy(fitted.coef_).float(), torch.from_numpy(fitted.intercept_).float()
-        if len(fitted.classes_) == 2:
-            weights, bias = torch.cat([-weights, weights]) / 2, torch.cat([-bias, bias]) / 2
-        with torch.no_grad():
-            head.weights.weight[torch.from_numpy(fitted.classes_)] = weights.to(head.weights.weight.device)
-            head.weights.bias[torch.from_numpy(fitted.classes_)] = bias.to(head.weights.bias.device)
+        fit_head(network, linear_head().fit(signals_of(network, feed, looked_at), classes))
 
     def _network(self, output: Output) -> Network:
         layers = build_network(self.layers).stack
@@ -138,8 +132,7 @@ def choose_start(settings: Settings, input: Input, examples: int, screen: Screen
     if settings.start_from:
         start = find_start(settings.start_from)
     else:
-        photos = isinstance(input, ImageInput) and input.channels == 3 and input.side >= SMALLEST_PHOTO and not settings.width
-        if not photos or examples > FEW:
+        if not are_photos(input) or settings.width or examples > FEW:
             return None
         if not packaged_is_there():
             screen.say(
@@ -150,6 +143,11 @@ def choose_start(settings: Settings, input: Input, examples: int, screen: Screen
         start = find_start(PACKAGED)
     screen.say(f"Start       from {start.name} (license: {start.license}); --start-from {NOTHING} begins with random weights")
     return start
+
+
+def are_photos(input: Input) -> bool:
+    """Whether layers trained on photos may help."""
+    return isinstance(input, ImageInput) and input.channels == 3 and input.side >= SMALLEST_PHOTO
 
 
 def find_start(name: str) -> Start:
@@ -168,13 +166,25 @@ def find_start(name: str) -> Start:
     raise UsageError(sentence("--start-from", allowed, name, did_you_mean(name, [*ARCHITECTURES, NOTHING])))
 
 
-def _linear_head() -> Any:
+def fit_head(network: Network, fitted: Any) -> None:
+    """The weights of scikit-learn's logistic regression, put into the network's linear head."""
+    head = network.head
+    assert isinstance(head, Linear)
+    weights, bias = torch.from_numpy(fitted.coef_).float(), torch.from_numpy(fitted.intercept_).float()
+    if len(fitted.classes_) == 2:
+        weights, bias = torch.cat([-weights, weights]) / 2, torch.cat([-bias, bias]) / 2
+    with torch.no_grad():
+        head.weights.weight[torch.from_numpy(fitted.classes_)] = weights.to(head.weights.weight.device)
+        head.weights.bias[torch.from_numpy(fitted.classes_)] = bias.to(head.weights.bias.device)
+
+
+def linear_head() -> Any:
     from sklearn.linear_model import LogisticRegression
 
     return LogisticRegression(C=0.01, max_iter=500)
 
 
-def _signals(network: Network, feed: Feed, examples: np.ndarray) -> np.ndarray:
+def signals_of(network: Network, feed: Feed, examples: np.ndarray) -> np.ndarray:
     """[n, width] what goes into the head."""
     network.eval()
     with torch.no_grad():

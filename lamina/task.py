@@ -79,8 +79,8 @@ class Task:
 
     name: str
     question: str
-    input: Callable[[Settings], Input]
-    """Settings -> the unfitted Input."""
+    input: Callable[[Settings, str], Input]
+    """(settings, kind of input that the data show, or "") -> the unfitted Input."""
     output: Callable[[Settings], Output]
     """Settings -> the unfitted Output."""
     network: Callable[[Input, Output, int, Any], Network]
@@ -93,10 +93,10 @@ class Task:
     """(answers of the network, true answers) -> the score."""
     right: Callable[[list[Any], list[Any]], list[bool]]
     """(answers of the network, true answers) -> which are right, for paired comparisons."""
-    opponents: tuple[Opponent, ...] = ()
-    """The classical ways; without any there is no verdict."""
-    decisions: tuple[str, ...] = ()
-    """What people had to think of for the network."""
+    opponents: Callable[[Input], tuple[Opponent, ...]] = lambda input: ()
+    """Fitted input -> the classical ways; without any there is no verdict."""
+    decisions: Callable[[Input], tuple[str, ...]] = lambda input: ()
+    """Fitted input -> what people had to think of for the network."""
     remarks: Callable[[list[Any], list[Any]], list[str]] = lambda answers, truths: []
     """(answers of the network, true answers) -> lines to say under the score."""
     settle: Callable[[Network, Feed, Any], None] | None = None

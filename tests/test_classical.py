@@ -1,10 +1,12 @@
 """The classical ways: features as defined, heads equal to scikit-learn's, and the verdict by its rule."""
 
+import csv
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from conftest import encoded, put
 from sklearn.kernel_approximation import Nystroem as ReferenceNystroem
 from sklearn.linear_model import RidgeClassifier
 from sklearn.neighbors import NearestCentroid
@@ -66,7 +68,7 @@ def test_prototypes_are_those_of_scikit_learn():
     several = fit_prototypes(x, wanted, 3, 4)
     assert several.owners == [0] * 4 + [1] * 4 + [2] * 4
     distance = torch.cdist(x, several.places).square()
-    assert torch.allclose(run(several, x)[:, 1], -distance[:, 4:8].amin(1), atol=1e-3)
+    assert torch.allclose(run(several, x)[:, 1], -distance[:, 4:8].amin(1) / 7, atol=1e-3)
 
 
 @pytest.mark.parametrize("side", [8, 17, 28, 96])
@@ -114,6 +116,7 @@ def score(value: float, n: int = 1000) -> Score:
         (-0.004, 0.008, 0.9, "close"),
         (0.001, 0.03, 0.9, "close"),
         (-0.004, 0.004, 0.5, "nothing"),
+        (-0.004, 0.004, 0.3, "nothing"),
     ],
 )
 def test_rule(low, high, deep, kind):
@@ -175,3 +178,77 @@ def test_no_verdict_when_none_is_wanted(tmp_path):
     x, y = noisy_stripes(60)
     model = lamina.train((x, y), epochs=1, width=8, out=tmp_path / "m.lamina", runs=tmp_path / "runs", threads=1, verdict_share=0)
     assert model.verdict is None
+
+
+@pytest.mark.parametrize("use", ["classical", "best"])
+def test_the_classical_model_is_saved_where_it_is_wanted(use, tmp_path):
+    """Asked for, or better by the examples that training did not see; its score stands in the card, and it answers."""
+    x, y = noisy_stripes(300)
+    model = lamina.train((x, y), epochs=0.2, width=8, use=use, out=tmp_path / "m.lamina", runs=tmp_path / "runs", threads=1)
+    assert model.card["way"] == "classical" and "features" in model.network.layers
+    assert model.card["score"]["value"] == model.verdict.contender("classical").score.value > 0.85
+    fresh, wanted = noisy_stripes(40, seed=1)
+    answers = load(tmp_path / "m.lamina").predict(list(fresh))
+    assert np.mean([answer.top[0][0] == truth for answer, truth in zip(answers, wanted, strict=True)]) > 0.85
+
+
+def test_wrong_labels_are_suspected_and_corrected(tmp_path):
+    """Planted ones come first; the table, corrected, is read back in place of the data's own labels."""
+    from lamina.cli import _run
+    from lamina.data.read import read_examples
+    from lamina.inputs import ImageInput
+    from lamina.settings import make_settings
+
+    x, y = noisy_stripes(300)
+    wrong = {3, 50, 111, 200, 270}
+    for number, (value, label) in enumerate(zip(x, y, strict=True)):
+        told = label if number not in wrong else "rows" if label == "columns" else "columns"
+        put(tmp_path / "data", f"{told}/{number:03}.png", encoded(value))
+    table = tmp_path / "suspects.csv"
+    assert _run(["suspects", str(tmp_path / "data"), "--out", str(table), "--minutes", "0.2", "--threads", "1"]) == 0
+    rows = list(csv.DictReader(table.open()))
+    first = {int(Path(row["file"]).stem) for row in rows[:5]}
+    assert len(first & wrong) >= 4 and all(row["label"] != row["suggested"] for row in rows)
+    table.write_text("file,label\n" + "".join(f"{row['file']},{row['suggested']}\n" for row in rows))
+    examples = read_examples(tmp_path / "data", make_settings({"labels": str(table)}), ImageInput())
+    right = [answer == y[int(Path(name).stem)] for name, answer in zip(examples.names, examples.answers, strict=True)]
+    assert sum(right) >= len(y) - 1 - len([row for row in rows if int(Path(row["file"]).stem) not in wrong])
+
+
+def test_few_seconds_are_kept():
+    """With far too little time it still ends soon, on fewer examples, and says so."""
+    from lamina.classical.fit import fit_classical
+    from lamina.data.batches import Feed
+    from lamina.data.cache import Decoded
+    from lamina.inputs import ImageInput
+    from lamina.outputs import ClassesOutput
+    from lamina.tasks.recognize.task import RECOGNIZE
+
+    x, y = noisy_stripes(6000)
+    y = [label if keep else "rows" for label, keep in zip(y, np.random.default_rng(0).random(6000) < 0.9, strict=True)]
+    output = ClassesOutput().fit(y)
+    feed = Feed(Decoded.of(list(x[..., None])), [output.encode(label) for label in y], ImageInput(12, 1), output, torch.device("cpu"))
+    found = fit_classical(RECOGNIZE.opponents(feed.input), feed, np.arange(6000), seconds=0.2)
+    assert not found.complete and found.fitted_on < 6000 and found.search_seconds + found.fit_seconds < 10
+
+
+def test_curve_finds_the_law_and_its_uncertainty():
+    """A made law is found; twice the examples fall inside the interval nine times of ten; a flat curve is called flat."""
+    from lamina.classical.curve import advice, fit_curve
+
+    sizes, held = [100, 200, 400, 800, 1600] * 2, 0
+    truth = {n: 0.04 + 2.0 * n**-0.5 for n in (*sizes, 3200)}
+    for seed in range(30):
+        rng = np.random.default_rng(seed)
+        errors = [rng.binomial(2000, truth[n]) / 2000 * np.exp(0.04 * rng.standard_normal()) for n in sizes]
+        _, low, high = fit_curve(sizes, errors, [2000] * len(sizes), seed).error(3200)
+        held += low <= truth[3200] <= high
+    assert held >= 24
+    curve = fit_curve(sizes, [truth[n] for n in sizes], [100_000] * len(sizes))
+    about, least, most = curve.more_for(0.01)
+    needed = (2.0 / (truth[1600] - 0.01 - 0.04)) ** 2 - 1600
+    assert least <= needed <= most and abs(about - needed) < 0.4 * needed
+    assert "collect about" in advice(curve, "cat") and "class cat;" in advice(curve, "cat")
+    assert "flat" in advice(fit_curve(sizes, [0.1] * len(sizes), [100_000] * len(sizes)), "cat")
+    with pytest.raises(ValueError, match="three"):
+        fit_curve([100, 200], [0.2, 0.1], [100, 100])

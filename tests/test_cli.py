@@ -16,7 +16,7 @@ from PIL import Image
 import lamina
 from lamina.cli import _run
 
-COMMANDS = ("train", "resume", "predict", "evaluate", "verdict", "audit", "samples", "show", "demo")
+COMMANDS = ("train", "resume", "predict", "evaluate", "verdict", "report", "audit", "suspects", "samples", "show", "demo")
 TINY = ("--width", "8", "--threads", "1")
 STARTED = 60
 """Seconds after which a command that was started has surely begun to train."""
@@ -116,7 +116,7 @@ def test_train(trained, photos):
     assert 0 <= told["score"]["low"] <= told["score"]["value"] <= told["score"]["high"] <= 1 and told["score"]["n"] == 60
     run = Path(told["run"])
     assert run == photos.parent / "runs" / "photos-1" and (run / "model.lamina").read_bytes() == out.read_bytes()
-    for word in ("Device", "Audit", "Split", "Forecast", "Score", "Saved"):
+    for word in ("Device", "Audit", "Split", "Forecast", "Score", "Verdict", "Saved", "Report"):
         assert f"\n{word} " in "\n" + done.stderr
     assert "Traceback" not in done.stderr and "Warning" not in done.stderr
 
@@ -164,6 +164,13 @@ def test_verdict(trained, say):
     code, out, err = say("verdict", trained[1])
     assert (code, err) == (0, "") and told["sentence"] in out and "settled by people" in out
     assert told["sentence"] in say("show", trained[1])[1]
+
+
+def test_report(trained, tmp_path, say, fails):
+    """A page beside the model or where it is wanted; without the run folder it cannot be made, and says so."""
+    code, out, err = say("report", trained[1], "--out", tmp_path / "page.html")
+    assert (code, err) == (0, "") and "page.html" in out and (tmp_path / "page.html").read_text().startswith("<!doctype html>")
+    fails(3, "report.json", "report", trained[1], "--run", tmp_path, "--out", tmp_path / "none.html")
 
 
 def test_predict(trained, photos, picture, tmp_path):

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from lamina.classical.borrowed import DECISIONS, Borrowed, Lent, borrow
 from lamina.classical.fit import Classical, fit_classical, trivial
 from lamina.classical.verdict import Contender, Verdict, compare
 from lamina.data.batches import Feed
@@ -45,14 +46,37 @@ class Contest:
     """Calibrated, ready to be saved."""
     answers: list[Any]
     """Of the classical model to the test examples, in the order of the network's."""
+    validation: float | None
+    """Its score on the validation part; None when cross-fitted."""
 
 
-def contest(task: Task, feed: Feed, split: Split, truths: Sequence[Any], deep: Deep, seconds: float, margin: float, seed: int) -> Contest:
-    """Fit the opponents of `task` inside about `seconds` and compare. `truths` are the answers of all examples."""
+def contest(
+    task: Task,
+    feed: Feed,
+    split: Split,
+    truths: Sequence[Any],
+    deep: Deep,
+    seconds: float,
+    margin: float,
+    seed: int,
+    lend: Callable[[], Lent] | None = None,
+    notes: tuple[str, ...] = (),
+) -> Contest:
+    """Fit the opponents of `task` inside about `seconds` and compare. `truths` are the answers of all examples.
+
+    `lend` reads a packaged network's input, where there is one: the third contender, which may take a third of the seconds.
+    `notes` end the sentence.
+    """
+    feed = replace(feed, input=feed.input.single(), device=torch.device("cpu"))
+    begun = time.perf_counter()
+    borrowed = borrow(task, lend, split, deep.test, seconds / 3) if lend else None
+    seconds -= time.perf_counter() - begun
     begun = time.perf_counter()
     counter = FlopCounterMode(display=False)
     with torch.no_grad(), counter:
         fitted, output, answers = _fit(task, feed, split, deep.test, seconds, seed)
+        validation = split.indices("validation")
+        checked = answers_to(fitted.network, feed, output, validation, "fp32")
     took = time.perf_counter() - begun
     wanted = [truths[index] for index in deep.test]
     learned = np.array(split.indices("train"))
@@ -60,22 +84,50 @@ def contest(task: Task, feed: Feed, split: Split, truths: Sequence[Any], deep: D
     guess = Model(task.name, feed.input, trivial(feed, learned), feed.output)
     guesses = guess.output.decode(guess.network(torch.zeros(len(wanted), 1), Context())[0], Context())
     items = _some_values(feed, deep.test)
-    notes = () if fitted.complete else (f"{len(fitted.trials)} points of its grid were tried in its {seconds:.0f} s, not all",)
+    said: tuple[str, ...] = ()
+    if not fitted.complete:
+        said += (f"{len(fitted.trials)} points of its grid were tried in its {seconds:.0f} s, not all",)
+    if fitted.fitted_on < len(learned):
+        said += (f"it was fitted on {fitted.fitted_on} of {len(learned)} training examples, for want of time",)
+    if "kernel" in fitted.network.layers:
+        said += ("its file holds features of training examples (the kernel's landmarks)",)
     flops = counter.get_total_flops()
-    contenders = (
-        _contender("deep", "the network", deep.model, task, deep.answers, wanted, items, deep.seconds, deep.training_flops, task.decisions),
-        _contender("classical", fitted.name, classical, task, answers, wanted, items, took, flops, fitted.decisions, notes),
+    contenders = [
+        _contender(
+            "deep",
+            "the network",
+            deep.model,
+            task,
+            deep.answers,
+            wanted,
+            items,
+            deep.seconds,
+            deep.training_flops,
+            task.decisions(feed.input),
+        ),
+        _contender("classical", fitted.name, classical, task, answers, wanted, items, took, flops, fitted.decisions, said),
         _contender("trivial", "the most frequent answer", guess, task, guesses, wanted, items, 0.0, 0.0),
-    )
-    right, other = task.right(list(deep.answers), wanted), task.right(answers, wanted)
-    return Contest(compare(contenders, right, other, margin), classical, answers)
+    ]
+    right = {"deep": task.right(list(deep.answers), wanted), "classical": task.right(answers, wanted)}
+    told = notes
+    if isinstance(borrowed, Borrowed):
+        name = f"{borrowed.lent.start.name} ({borrowed.lent.start.license})"
+        others = _some_values(borrowed.lent.feed, deep.test)
+        contenders.insert(
+            2, _contender("borrowed", name, borrowed.model, task, borrowed.answers, wanted, others, borrowed.seconds, 0.0, DECISIONS)
+        )
+        right["borrowed"] = task.right(borrowed.answers, wanted)
+    elif borrowed:
+        told += (f"a running start was not tried: {borrowed}",)
+    held_out = task.score(checked, [truths[index] for index in validation]).value if validation else None
+    return Contest(compare(contenders, right, margin, told), classical, answers, held_out)
 
 
 def _fit(task: Task, feed: Feed, split: Split, test: Sequence[int], seconds: float, seed: int) -> tuple[Classical, Output, list[Any]]:
     """(the winner, its calibrated output, its answers to the test examples); cross-fitted where the network was."""
     learned = np.array(split.indices("train"))
     if split.folds is None:
-        fitted = fit_classical(task.opponents, feed, learned, seconds, seed)
+        fitted = fit_classical(task.opponents(feed.input), feed, learned, seconds, seed, len(split.indices("validation")) + len(test))
         validation = split.indices("validation")
         held_out = _values(fitted.network, feed, validation) if validation else None
         output = calibrated(fitted.network, feed, held_out, "fp32")
@@ -84,11 +136,11 @@ def _fit(task: Task, feed: Feed, split: Split, test: Sequence[int], seconds: flo
     parts, order = [], []
     for number in range(folds):
         learned_here, tested = split.fold(number)
-        one = fit_classical(task.opponents, feed, np.array(learned_here), seconds / (folds + 1), seed)
+        one = fit_classical(task.opponents(feed.input), feed, np.array(learned_here), seconds / (folds + 1), seed, len(tested))
         parts.append(_values(one.network, feed, tested))
         order += tested
     held_out = in_place(join_values(parts), order)
-    fitted = fit_classical(task.opponents, feed, learned, seconds / (folds + 1), seed)
+    fitted = fit_classical(task.opponents(feed.input), feed, learned, seconds / (folds + 1), seed)
     output = calibrated(fitted.network, feed, held_out, "fp32", same_network=False)
     return fitted, output, output.decode(held_out.values, held_out.context)
 

@@ -114,7 +114,7 @@ class PictureFeatures(Layer):
 
     def __init__(self, parts: list[str]) -> None:
         super().__init__()
-        if not parts or any(part not in PICTURE_FEATURES for part in parts):
+        if not parts or any(part not in PICTURE_FEATURES for part in parts) or len(set(parts)) != len(parts):
             raise ValueError(f"parts are some of {', '.join(PICTURE_FEATURES)}, got {parts}")
         self.parts = list(parts)
 

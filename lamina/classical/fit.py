@@ -6,8 +6,9 @@ by batch, so that it needs no more memory on a million examples than on a thousa
 
 from __future__ import annotations
 
+import functools
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -15,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lamina.classical.layers import Constant, Nystroem, Prototypes, Scale
+from lamina.classical.layers import Constant, Nystroem, Prototypes, Scale, Trees
 from lamina.layers import Context, Layer, Linear
 from lamina.networks import Network
 
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from lamina.data.batches import Feed
     from lamina.inputs import Input
 
+PROBE = 256
+LEAST_LOOKED_AT = 600
 LOOKED_AT = 6_000
 """Most training examples that the grid is cross-validated on; the winner is fitted on all."""
 FOLDS = 3
@@ -34,12 +37,25 @@ WIDTHS = (0.5, 1.0, 2.0, 4.0)
 PENALTIES = {"linear": (10.0, 100.0, 1_000.0, 10_000.0), "kernel": (1e-3, 1e-2, 1e-1, 1.0)}
 PROTOTYPES = (1, 4, 16)
 """Per class."""
+BOOSTING, BOOSTING_ROUNDS = ((31, 0.1), (8, 0.1), (8, 0.03)), 200
+"""(leaves of a tree, learning rate) to try, and how many rounds."""
+MOST_ROWS = 300_000
+"""Trees are fitted on at most so many."""
+TREES_PROBE = 2_000
+MOST_TREES = 5_000
+"""Boosting is left out where there are so many classes that it would grow more."""
+MEASURED = 2_048
+"""Training examples that the opponents' layers are measured on."""
 HELD_OUT_FROM = 200
 HELD_OUT = 0.1
 """Share of the training examples on which the final fit chooses its penalty anew, when these are at least 200."""
 BATCH = 512
 FINAL_SHARE = 0.6
 """Share of the seconds that the search leaves to the final fit."""
+CAUTION = 1.2
+"""What is measured on a small part is taken that much higher."""
+CUBIC = 1e-11
+"""Seconds per cubed signal of solving for a head."""
 JITTER = 1e-4
 """Added to the kernel among the landmarks, whose value for equal ones is 1."""
 _NONE = Context()
@@ -50,8 +66,8 @@ class Opponent:
     """One classical way to do a task: features that people thought of, and the heads to try on them."""
 
     name: str
-    layers: Callable[[Input], list[tuple[str, Layer]]]
-    """Fitted input -> the layers from what it reads to [N, features]."""
+    layers: Callable[[Input, Tensor], list[tuple[str, Layer]]]
+    """(fitted input, a batch of training inputs) -> the layers from what it reads to [N, features]."""
     heads: tuple[str, ...] = ("kernel", "linear", "prototypes")
     decisions: tuple[str, ...] = ()
     """What somebody had to think of: each feature and each of its settings."""
@@ -64,8 +80,9 @@ class Trial:
     opponent: str
     head: str
     setting: float
-    """Kernel: width; prototypes: how many a class; linear: 0."""
+    """Kernel: width; prototypes: how many a class; boosting: leaves; linear: 0."""
     penalty: float
+    """Of long weights; boosting: the learning rate."""
     score: float
     """Accuracy, cross-validated on training examples."""
 
@@ -83,19 +100,63 @@ class Classical:
     fit_seconds: float
     complete: bool
     """Whether the whole grid was tried inside the seconds."""
+    fitted_on: int
+    """Training examples; fewer than there are when the seconds did not suffice."""
 
 
-def fit_classical(opponents: tuple[Opponent, ...], feed: Feed, train: np.ndarray, seconds: float, seed: int = 0) -> Classical:
-    """Try the grid on a part of `train`, fit its winner on all of it; about `seconds` in all. Answers are classes."""
+class _Ground:
+    """What every step of the search stands on: the examples, and the opponents' layers measured on training examples, once each."""
+
+    def __init__(self, feed: Feed, train: np.ndarray, seed: int) -> None:
+        self.feed, self.train, self.classes = feed, train, _classes(feed)
+        self.random = np.random.Generator(np.random.Philox(key=seed))
+        self._layers: dict[str, list[tuple[str, Layer]]] = {}
+
+    def layers(self, opponent: Opponent) -> list[tuple[str, Layer]]:
+        if opponent.name not in self._layers:
+            chosen = self.train[np.linspace(0, len(self.train) - 1, min(len(self.train), MEASURED)).astype(np.int64)]
+            self._layers[opponent.name] = opponent.layers(self.feed.input, self.feed.batch(chosen).x.cpu())
+        return self._layers[opponent.name]
+
+    def signals(self, layers: list[tuple[str, Layer]], examples: np.ndarray) -> Tensor:
+        return torch.cat([x for x, _ in signals_in_batches(layers, self.feed, examples)])
+
+    def targets(self, examples: np.ndarray) -> np.ndarray:
+        return targets_of(self.feed, examples)
+
+    def sums(self, layers: list[tuple[str, Layer]], examples: np.ndarray) -> Sums:
+        total: Sums | None = None
+        for x, wanted in signals_in_batches(layers, self.feed, examples):
+            found = Sums.of(x, wanted, self.classes)
+            if total is None:
+                total = found
+            else:
+                total.products += found.products
+                total.answers += found.answers
+        assert total is not None
+        return total
+
+    def looked_at(self, opponent: Opponent, seconds: float) -> int:
+        """So many examples that their features take at most a tenth of the seconds."""
+        begun = time.perf_counter()
+        self.signals(self.layers(opponent), self.train[:PROBE])
+        one = (time.perf_counter() - begun) / min(PROBE, len(self.train))
+        return int(np.clip(0.1 * seconds / one, LEAST_LOOKED_AT, LOOKED_AT))
+
+
+def fit_classical(
+    opponents: tuple[Opponent, ...], feed: Feed, train: np.ndarray, seconds: float, seed: int = 0, answers: int = 0
+) -> Classical:
+    """Try the grid on a part of `train`, fit its winner on all of it; about `seconds` in all, with `answers` to give afterwards.
+
+    Answers are classes.
+    """
     begun = time.perf_counter()
-    random = np.random.Generator(np.random.Philox(key=seed))
-    classes = _classes(feed)
-    few = np.sort(random.permutation(train)[:LOOKED_AT])
-    wanted = targets_of(feed, few)
-    fold = _folds(wanted, random)
+    ground = _Ground(feed, train, seed)
+    few = np.sort(ground.random.permutation(train)[: ground.looked_at(opponents[0], seconds)])
     trials: list[Trial] = []
     complete = True
-    for trial in _grid(opponents, feed, few, wanted, fold, classes, random):
+    for trial in _grid(opponents, ground, few):
         trials.append(trial)
         if trial.score == 1.0:
             break  # there is nothing left to win
@@ -105,10 +166,12 @@ def fit_classical(opponents: tuple[Opponent, ...], feed: Feed, train: np.ndarray
     best = max(trials, key=lambda trial: trial.score)
     searched = time.perf_counter()
     chosen = next(opponent for opponent in opponents if opponent.name == best.opponent)
-    hidden, last = _fit_final(chosen, best, feed, train, classes, begun + seconds, random)
-    network = Network([*chosen.layers(feed.input), *hidden, ("head", last)]).eval()
+    hidden, last, used = _fit_final(chosen, best, ground, begun + seconds, answers)
+    network = Network([*ground.layers(chosen), *hidden, ("head", last)]).eval()
     done = time.perf_counter()
-    return Classical(f"{chosen.name}, {_words(best)}", network, best, trials, chosen.decisions, searched - begun, done - searched, complete)
+    return Classical(
+        f"{chosen.name}, {_words(best)}", network, best, trials, chosen.decisions, searched - begun, done - searched, complete, used
+    )
 
 
 def trivial(feed: Feed, train: np.ndarray) -> Network:
@@ -123,43 +186,61 @@ def trivial(feed: Feed, train: np.ndarray) -> Network:
 # ---------------------------------------------------------------- the grid
 
 
-def _grid(
-    opponents: tuple[Opponent, ...], feed: Feed, few: np.ndarray, wanted: np.ndarray, fold: np.ndarray, classes: int,
-    random: np.random.Generator,
-) -> Iterator[Trial]:  # fmt: skip
+def _grid(opponents: tuple[Opponent, ...], ground: _Ground, few: np.ndarray) -> Iterator[Trial]:
+    wanted = ground.targets(few)
+    fold = _folds(wanted, ground.random)
     for opponent in opponents:
-        features = _signals(opponent.layers(feed.input), feed, few)
+        features = ground.signals(ground.layers(opponent), few)
         for head in opponent.heads:
-            yield from _try_head(opponent.name, head, features, wanted, fold, classes, random)
+            for setting, penalty, right in _TRIES[head](features, wanted, fold, ground):
+                yield Trial(opponent.name, head, setting, penalty, right / len(wanted))
 
 
-def _try_head(
-    name: str, head: str, features: Tensor, wanted: np.ndarray, fold: np.ndarray, classes: int, random: np.random.Generator
-) -> Iterator[Trial]:
-    if head == "linear":
-        scale = fit_scale(features)
-        yield _best_penalty(name, head, 0.0, scale(features, _NONE)[0], wanted, fold, classes)
-    elif head == "kernel":
-        landmarks = features[torch.from_numpy(random.permutation(len(features))[:LANDMARKS_TRIED])]
-        for width in WIDTHS:
-            yield _best_penalty(name, head, width, fit_kernel(features, landmarks, width)(features, _NONE)[0], wanted, fold, classes)
-    else:
-        scaled = fit_scale(features)(features, _NONE)[0]
-        for count in PROTOTYPES:
-            right = 0
-            for number in range(FOLDS):
-                learned = fold != number
-                if np.bincount(wanted[learned], minlength=classes).min() < count:
-                    break
-                layer = fit_prototypes(scaled[learned], wanted[learned], classes, count)
-                right += int((layer(scaled[~learned], _NONE)[0].argmax(1).numpy() == wanted[~learned]).sum())
-            else:
-                yield Trial(name, head, float(count), 0.0, right / len(wanted))
+_Found = Iterator[tuple[float, float, int]]
+"""(setting, penalty, how many of the held-out examples are right)."""
 
 
-def _best_penalty(name: str, head: str, setting: float, signals: Tensor, wanted: np.ndarray, fold: np.ndarray, classes: int) -> Trial:
-    """The penalty of the best cross-validated accuracy."""
-    right = dict.fromkeys(PENALTIES[head], 0)
+def _try_linear(features: Tensor, wanted: np.ndarray, fold: np.ndarray, ground: _Ground) -> _Found:
+    yield 0.0, *_best_penalty(fit_scale(features)(features, _NONE)[0], wanted, fold, ground.classes, PENALTIES["linear"])
+
+
+def _try_kernel(features: Tensor, wanted: np.ndarray, fold: np.ndarray, ground: _Ground) -> _Found:
+    landmarks = features[torch.from_numpy(ground.random.permutation(len(features))[:LANDMARKS_TRIED])]
+    for width in WIDTHS:
+        signals = fit_kernel(features, landmarks, width)(features, _NONE)[0]
+        yield width, *_best_penalty(signals, wanted, fold, ground.classes, PENALTIES["kernel"])
+
+
+def _try_prototypes(features: Tensor, wanted: np.ndarray, fold: np.ndarray, ground: _Ground) -> _Found:
+    scaled = fit_scale(features)(features, _NONE)[0]
+    for count in PROTOTYPES:
+        if all(np.bincount(wanted[fold != number], minlength=ground.classes).min() >= count for number in range(FOLDS)):
+            fit = functools.partial(fit_prototypes, classes=ground.classes, count=count)
+            yield float(count), 0.0, _held_out(scaled, wanted, fold, fit)
+
+
+def _try_boosting(features: Tensor, wanted: np.ndarray, fold: np.ndarray, ground: _Ground) -> _Found:
+    for leaves, rate in BOOSTING if BOOSTING_ROUNDS * ground.classes <= MOST_TREES else ():
+        fit = functools.partial(fit_trees, classes=ground.classes, leaves=leaves, rate=rate)
+        yield float(leaves), rate, _held_out(features, wanted, fold, fit)
+
+
+_TRIES = {"linear": _try_linear, "kernel": _try_kernel, "prototypes": _try_prototypes, "boosting": _try_boosting}
+
+
+def _held_out(signals: Tensor, wanted: np.ndarray, fold: np.ndarray, fit: Callable[[Tensor, np.ndarray], Layer]) -> int:
+    """How many are right when each fold is answered by a head that was fitted on the others."""
+    right = 0
+    for number in range(FOLDS):
+        own = fold != number
+        found = fit(signals[own], wanted[own])(signals[~own], _NONE)[0].argmax(1)
+        right += int((found.numpy() == wanted[~own]).sum())
+    return right
+
+
+def _best_penalty(signals: Tensor, wanted: np.ndarray, fold: np.ndarray, classes: int, penalties: Sequence[float]) -> tuple[float, int]:
+    """(the penalty of the best cross-validated accuracy, how many are right with it); the sums of the folds are shared by all."""
+    right = dict.fromkeys(penalties, 0)
     few = 2 * len(signals) // FOLDS < signals.shape[1]
     sums = [] if few else [Sums.of(signals[fold == number], wanted[fold == number], classes) for number in range(FOLDS)]
     for number in range(FOLDS):
@@ -169,63 +250,71 @@ def _best_penalty(name: str, head: str, setting: float, signals: Tensor, wanted:
         for penalty in right:
             right[penalty] += int((solve(penalty)(held, _NONE)[0].argmax(1) == truth).sum())
     best = max(right, key=lambda penalty: right[penalty])
-    return Trial(name, head, setting, best, right[best] / len(wanted))
+    return best, right[best]
 
 
 def _fit_final(
-    opponent: Opponent, best: Trial, feed: Feed, train: np.ndarray, classes: int, deadline: float, random: np.random.Generator
-) -> tuple[list[tuple[str, Layer]], Layer]:
-    layers = opponent.layers(feed.input)
-    order = random.permutation(train)
-    some = _signals(layers, feed, np.sort(order[:LOOKED_AT]))
-    if best.head == "prototypes":
-        scale = fit_scale(some)
-        return [("scale", scale)], fit_prototypes(
-            scale(some, _NONE)[0], targets_of(feed, np.sort(order[:LOOKED_AT])), classes, int(best.setting)
-        )
-    first: Layer
-    if best.head == "linear":
-        first = fit_scale(some)
-    else:
-        count = _affordable(layers, some, feed, len(train), best.setting, deadline)
-        first = fit_kernel(some, _signals(layers, feed, order[:count]), best.setting)
-    name = "scale" if best.head == "linear" else "kernel"
-    below = [*layers, (name, first)]
-    if len(train) < 2 * HELD_OUT_FROM and len(train) < (signals := _signals(below, feed, train)).shape[1]:
-        return [(name, first)], Few(signals, targets_of(feed, train), classes).solve(best.penalty)
-    held, learned = order[: int(HELD_OUT * len(order))], order[int(HELD_OUT * len(order)) :]
-    sums = _sums(below, feed, learned, classes)
-    penalty = best.penalty
-    if len(held) >= HELD_OUT_FROM:
-        truth = torch.from_numpy(targets_of(feed, held))
-        right = {}
-        signals = _signals(below, feed, held)
-        for tried in PENALTIES[best.head]:
-            right[tried] = int((sums.solve(tried)(signals, _NONE)[0].argmax(1) == truth).sum())
-        penalty = max(right, key=lambda tried: right[tried])
-    sums = sums + _sums(below, feed, held, classes)
-    return [(name, first)], sums.solve(penalty)
-
-
-def _affordable(layers: list[tuple[str, Layer]], some: Tensor, feed: Feed, examples: int, width: float, deadline: float) -> int:
-    """The most landmarks for which the fit should end before the deadline, by what a small one takes."""
-    sample = some[: 4 * BATCH]
-    taken, begun = 0, time.perf_counter()
-    for count in LANDMARKS:
-        if count > min(examples // 2, len(some)) and taken:
-            break
+    opponent: Opponent, best: Trial, ground: _Ground, deadline: float, answers: int
+) -> tuple[list[tuple[str, Layer]], Layer, int]:
+    """(layers after the features, head, examples that they were fitted on)."""
+    layers, order = ground.layers(opponent), ground.random.permutation(ground.train)
+    if best.head == "boosting":
+        probe = order[:TREES_PROBE]
         at = time.perf_counter()
-        probe = fit_kernel(sample, some[torch.arange(count) % len(some)], width, solve=False)
-        sums = Sums.of(probe(sample, _NONE)[0], np.zeros(len(sample), np.int64), 2)
-        one = time.perf_counter() - at
-        del probe, sums
-        needed = 1.2 * one * examples / len(sample) + 4e-11 * count**3
-        if taken and time.perf_counter() + needed > deadline:
+        fit_trees(ground.signals(layers, probe), ground.targets(probe), ground.classes, int(best.setting), best.penalty)
+        one = (time.perf_counter() - at) / len(probe)
+        left = max(0.0, deadline - time.perf_counter()) / (CAUTION * one)
+        used = order[: int(np.clip(left, len(probe), MOST_ROWS))]
+        signals = ground.signals(layers, used)
+        return [], fit_trees(signals, ground.targets(used), ground.classes, int(best.setting), best.penalty), len(used)
+    some = ground.signals(layers, order[: ground.looked_at(opponent, max(0.0, deadline - time.perf_counter()))])
+    if best.head == "prototypes":
+        every, count = ground.targets(order), int(best.setting)
+        own = [order[every == label][: max(count, len(some) // ground.classes)] for label in range(ground.classes)]
+        used = np.concatenate(own)
+        signals, scale = ground.signals(layers, used), fit_scale(some)
+        return [("scale", scale)], fit_prototypes(scale(signals, _NONE)[0], ground.targets(used), ground.classes, count), len(used)
+    kernel = best.head == "kernel"
+    count, used_count = _affordable(layers, some, ground, best, answers, deadline)
+    order = order[:used_count]
+    held, learned = order[: int(HELD_OUT * len(order))], order[int(HELD_OUT * len(order)) :]
+    first: Layer = fit_kernel(some, ground.signals(layers, learned[:count]), best.setting) if kernel else fit_scale(some)
+    name = "kernel" if kernel else "scale"
+    below = [*layers, (name, first)]
+    if len(order) < 2 * HELD_OUT_FROM and len(order) < (signals := ground.signals(below, order)).shape[1]:
+        return [(name, first)], Few(signals, ground.targets(order), ground.classes).solve(best.penalty), len(order)
+    sums, penalty = ground.sums(below, learned), best.penalty
+    if len(held) >= HELD_OUT_FROM:
+        signals, truth = ground.signals(below, held), torch.from_numpy(ground.targets(held))
+        right = {tried: int((sums.solve(tried)(signals, _NONE)[0].argmax(1) == truth).sum()) for tried in PENALTIES[best.head]}
+        penalty = max(right, key=lambda tried: right[tried])
+    if len(held):
+        sums = sums + ground.sums(below, held)
+    return [(name, first)], sums.solve(penalty), len(order)
+
+
+def _affordable(
+    layers: list[tuple[str, Layer]], some: Tensor, ground: _Ground, best: Trial, answers: int, deadline: float
+) -> tuple[int, int]:
+    """(landmarks, training examples): the most for which fit and answers should end before the deadline, by a small part of them."""
+    train, probe = ground.train, ground.train[:PROBE]
+    taken = one = sure = 0.0
+    for count in LANDMARKS if best.head == "kernel" else (0,):
+        last = fit_kernel(some, some[torch.arange(count) % len(some)], best.setting, solve=False) if count else fit_scale(some)
+        begun = time.perf_counter()
+        signals = ground.signals([*layers, ("tried", last)], probe)
+        passed = (time.perf_counter() - begun) / len(probe)
+        Sums.of(signals, ground.targets(probe), ground.classes)
+        summed = (time.perf_counter() - begun) / len(probe)
+        solving = (len(PENALTIES[best.head]) + 2) * CUBIC * signals.shape[1] ** 3
+        each = summed + HELD_OUT * passed
+        if taken and time.perf_counter() + CAUTION * (each * len(train) + passed * answers + solving) > deadline:
             break
-        taken = count
-        if time.perf_counter() - begun > 0.2 * max(0.0, deadline - begun):
+        taken, one, sure = count or 1, each, passed * answers + solving
+        if count >= min(len(train) // 2, len(some)):
             break
-    return min(taken, examples)
+    left = (deadline - time.perf_counter()) / CAUTION - sure
+    return int(min(taken, len(train))), int(np.clip(left / one, min(LEAST_LOOKED_AT, len(train)), len(train)))
 
 
 # ---------------------------------------------------------------- fitting single layers
@@ -252,7 +341,7 @@ class Sums:
         system = self.products.clone()
         system.diagonal()[:-1] += penalty
         system.diagonal()[-1] += 1e-9
-        weights = torch.cholesky_solve(self.answers, torch.linalg.cholesky(system)).T
+        weights = torch.cholesky_solve(self.answers, _root(system)).T
         return _linear(weights[:, :-1], weights[:, -1])
 
 
@@ -269,8 +358,20 @@ class Few:
     def solve(self, penalty: float) -> Linear:
         system = self.products.clone()
         system.diagonal().add_(penalty)
-        weights = (self.centered.T @ torch.cholesky_solve(self.targets, torch.linalg.cholesky(system))).T
+        weights = (self.centered.T @ torch.cholesky_solve(self.targets, _root(system))).T
         return _linear(weights, self.target - weights @ self.middle)
+
+
+def _root(system: Tensor) -> Tensor:
+    """The Cholesky factor; of a system that is singular to rounding with as much added to its diagonal as it takes."""
+    added = 1e-10 * float(system.diagonal().mean())
+    while True:
+        root, failed = torch.linalg.cholesky_ex(system)
+        if not int(failed):
+            return root
+        system = system.clone()
+        system.diagonal().add_(added)
+        added *= 10
 
 
 def _linear(weights: Tensor, bias: Tensor) -> Linear:
@@ -306,6 +407,34 @@ def fit_kernel(features: Tensor, landmarks: Tensor, width: float, solve: bool = 
     return layer
 
 
+def fit_trees(signals: Tensor, wanted: np.ndarray, classes: int, leaves: int, rate: float) -> Trees:
+    """Gradient boosting (scikit-learn), its trees as arrays."""
+    from sklearn.ensemble import HistGradientBoostingClassifier
+
+    known = np.unique(wanted)
+    if len(known) < classes:  # the learner wants every class: the missing ones get a row of their own that changes next to nothing
+        missing = np.setdiff1d(np.arange(classes), known)
+        signals, wanted = torch.cat([signals, signals[: len(missing)]]), np.concatenate([wanted, missing[: len(signals)]])
+    learner = HistGradientBoostingClassifier(
+        max_iter=BOOSTING_ROUNDS, max_leaf_nodes=leaves, learning_rate=rate, early_stopping=False, random_state=0
+    ).fit(signals.numpy(), wanted)
+    trees = [tree.nodes for each in learner._predictors for tree in each]
+    most = max(len(nodes) for nodes in trees)
+    layer = Trees(signals.shape[1], classes, len(trees), most, max(int(nodes["depth"].max()) for nodes in trees))
+    for row, nodes in enumerate(trees):
+        own, leaf = np.arange(len(nodes)), nodes["is_leaf"].astype(bool)
+        for name, values in (
+            ("feature", nodes["feature_idx"]),
+            ("threshold", nodes["num_threshold"]),
+            ("left", np.where(leaf, own, nodes["left"])),
+            ("right", np.where(leaf, own, nodes["right"])),
+            ("value", nodes["value"]),
+        ):
+            getattr(layer, name)[row, : len(nodes)] = torch.from_numpy(values.astype(np.float64))
+    layer.start.copy_(torch.from_numpy(np.asarray(learner._baseline_prediction, np.float64).reshape(-1)))
+    return layer
+
+
 def fit_prototypes(features: Tensor, wanted: np.ndarray, classes: int, count: int) -> Prototypes:
     """`count` centers of each class by k-means (scikit-learn); its mean when `count` is 1 (scikit-learn: NearestCentroid)."""
     from sklearn.cluster import KMeans
@@ -338,23 +467,6 @@ def signals_in_batches(layers: list[tuple[str, Layer]], feed: Feed, examples: np
             yield x.float(), targets_of(feed, some)
 
 
-def _signals(layers: list[tuple[str, Layer]], feed: Feed, examples: np.ndarray) -> Tensor:
-    return torch.cat([x for x, _ in signals_in_batches(layers, feed, examples)])
-
-
-def _sums(layers: list[tuple[str, Layer]], feed: Feed, examples: np.ndarray, classes: int) -> Sums:
-    total: Sums | None = None
-    for x, wanted in signals_in_batches(layers, feed, examples):
-        found = Sums.of(x, wanted, classes)
-        if total is None:
-            total = found
-        else:
-            total.products += found.products
-            total.answers += found.answers
-    assert total is not None
-    return total
-
-
 def targets_of(feed: Feed, examples: np.ndarray) -> np.ndarray:
     return np.array([feed.targets[index] for index in examples], np.int64)
 
@@ -373,6 +485,8 @@ def _folds(wanted: np.ndarray, random: np.random.Generator) -> np.ndarray:
 
 
 def _words(trial: Trial) -> str:
+    if trial.head == "boosting":
+        return "boosted trees"
     if trial.head == "prototypes":
         return "nearest mean" if trial.setting == 1 else f"nearest of {trial.setting:g} prototypes a class"
     return "linear" if trial.head == "linear" else "Gaussian kernel"

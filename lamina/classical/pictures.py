@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from torch import Tensor
+
 from lamina.classical.features import PictureFeatures
 from lamina.classical.fit import Opponent
 from lamina.inputs import ImageInput, Input
@@ -23,8 +25,8 @@ _COLORS = ("colors in 4 levels each", "a 2 x 2 grid")
 _HEAD = ("which head", "the kernel's width", "the penalty")
 
 
-def _features(*parts: str) -> Callable[[Input], list[tuple[str, Layer]]]:
-    def layers(input: Input) -> list[tuple[str, Layer]]:
+def _features(*parts: str) -> Callable[[Input, Tensor], list[tuple[str, Layer]]]:
+    def layers(input: Input, x: Tensor) -> list[tuple[str, Layer]]:
         color = isinstance(input, ImageInput) and input.channels == 3
         return [("features", PictureFeatures([part for part in parts if color or part != "color_histograms"]))]
 

@@ -50,9 +50,10 @@ def held_out_probabilities(opponents: tuple[Opponent, ...], feed: Feed, examples
     """[n, classes] calibrated probabilities of each example by a head that was fitted on the other folds."""
     assert isinstance(feed.output, ClassesOutput)
     linear = tuple(
-        Opponent(each.name, each.layers, tuple(h for h in each.heads if h != "prototypes"), each.decisions) for each in opponents
+        Opponent(each.name, each.layers, tuple(head for head in each.heads if head in ("kernel", "linear")), each.decisions)
+        for each in opponents
     )
-    fitted = fit_classical(linear, feed, examples, seconds / 3, seed)
+    fitted = fit_classical(linear, feed, examples, seconds / 2, seed, answers=2 * len(examples))
     below = [(layer.name, layer) for layer in fitted.network.stack[:-1]]
     order = np.random.Generator(np.random.Philox(key=seed + 1)).permutation(len(examples))
     fold = np.empty(len(examples), np.int64)

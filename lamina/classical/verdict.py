@@ -3,18 +3,20 @@
 The difference is in points of accuracy, deep minus classical, with its 99 % paired interval over the test examples
 (Agresti & Min 2005); delta is the margin.
 
-  nothing      the 95 % intervals of both include the trivial score: nothing to learn here
+  nothing      the 95 % intervals of both reach down to the trivial score (or lie below it): nothing to learn here
   deep         the interval lies above +delta
   classical    the interval lies below -delta
   equal        the interval lies inside +-delta; the cheaper is named
   too-little   the interval is wider than 4 delta and covers 0: too little data to tell
   close        anything else: neither is shown to be better by delta; the cheaper is named
+
+Borrowed layers, where they were tried, are named instead when they are ahead of the one so named by more than delta.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -53,7 +55,7 @@ class Verdict:
 
     kind: str
     use: str
-    """deep, classical or trivial: what the sentence says to use."""
+    """deep, classical, borrowed or trivial: what the sentence says to use."""
     sentence: str
     margin: float
     """delta, as a share (0.005 is half a point)."""
@@ -93,15 +95,30 @@ class Verdict:
         return self.sentence
 
 
-def compare(contenders: Sequence[Contender], deep_right: Sequence[bool], classical_right: Sequence[bool], margin: float) -> Verdict:
-    """The verdict from which test examples each got right, in the same order."""
+def compare(contenders: Sequence[Contender], right: Mapping[str, Sequence[bool]], margin: float, notes: tuple[str, ...] = ()) -> Verdict:
+    """The verdict from which test examples each kind got right, in the same order."""
     deep, classical, trivial = (next(each for each in contenders if each.kind == kind) for kind in ("deep", "classical", "trivial"))
-    difference, low, high = paired_interval(deep_right, classical_right, CONFIDENCE)
+    difference, low, high = paired_interval(right["deep"], right["classical"], CONFIDENCE)
     kind = judge(low, high, margin, deep.score, classical.score, trivial.score.value)
     cheaper = "classical" if classical.seconds <= deep.seconds else "deep"
     use = "trivial" if kind == "nothing" else kind if kind in ("deep", "classical") else cheaper
     sentence = _sentence(kind, use, deep, classical, trivial, (difference, low, high), margin)
-    return Verdict(kind, use, sentence, margin, difference, low, high, paired_test(deep_right, classical_right), tuple(contenders))
+    if borrowed := next((each for each in contenders if each.kind == "borrowed"), None):
+        rival = use if use in right else "deep"
+        found = paired_interval(right["borrowed"], right[rival], CONFIDENCE)
+        ahead = _by_interval(found[1], found[2], margin) == "deep"
+        sentence += _of_borrowed(borrowed, rival, found, ahead)
+        use = "borrowed" if ahead else use
+    sentence += "".join(f" {note[0].upper()}{note[1:]}." for note in notes)
+    p_value = paired_test(right["deep"], right["classical"])
+    return Verdict(kind, use, sentence, margin, difference, low, high, p_value, tuple(contenders), notes)
+
+
+def _of_borrowed(borrowed: Contender, rival: str, found: tuple[float, float, float], ahead: bool) -> str:
+    """What the sentence says of the third contender."""
+    by = f"{_points(found[0])} points against {rival} ({_points(found[1])} to {_points(found[2])})"
+    told = f"{borrowed.name} with logistic regression, {percent(borrowed.score.value)} %, {by}"
+    return f" Better still would be borrowed layers: {told}." if ahead else f" Borrowed layers: {told}."
 
 
 @dataclass(frozen=True)
@@ -140,7 +157,7 @@ def against_other(right: Sequence[bool], theirs: Sequence[bool], margin: float) 
 
 def judge(low: float, high: float, margin: float, deep: Score, classical: Score, trivial: float) -> str:
     """The rule at the top of this file."""
-    if all(score.low <= trivial <= score.high for score in (deep, classical)):
+    if all(score.low <= trivial for score in (deep, classical)):
         return "nothing"
     return _by_interval(low, high, margin)
 
@@ -166,7 +183,7 @@ def _sentence(
     )
     difference = f"{_points(found[0])} points ({_points(found[1])} to {_points(found[2])}, 99 % paired interval)"
     one, other = (classical, deep) if use == "classical" else (deep, classical)
-    cheap = f"the {use} model is {_times(other.seconds / max(one.seconds, 1e-9))} cheaper to train, use it"
+    cheap = f"the {use} model is {_times(other.seconds / max(one.seconds, 1e-9))} cheaper to train, search included: use it"
     said = {
         "nothing": "Nothing to learn here: neither is shown to be better than a guess",
         "deep": f"Use deep learning: ahead by {difference}",
@@ -175,7 +192,7 @@ def _sentence(
         "too-little": f"Too little data to tell, at {difference}: until there are more, {cheap}",
         "close": f"Close: neither is shown to be better by {_points(margin, sign=False)} points, at {difference}: {cheap}",
     }[kind]
-    return f"{said}. {scores[0].upper()}{scores[1:]}; for this trained model."
+    return f"{said}. {scores[0].upper()}{scores[1:]}; for the networks trained here."
 
 
 def table(verdict: Verdict) -> list[str]:
@@ -184,7 +201,7 @@ def table(verdict: Verdict) -> list[str]:
     for each in verdict.contenders:
         lines.append(
             f"{each.kind:10} {percent(each.score.value) + ' %':>7} {duration(each.seconds):>9} {each.milliseconds:>6.2f} ms "
-            f"{bytes_in_words(each.size):>9} {each.training_flops:>8.1e}  {len(each.decisions)} things"
+            f"{bytes_in_words(each.size):>9} {each.training_flops or float('nan'):>8.1e}  {len(each.decisions)} things"
         )
     return lines
 

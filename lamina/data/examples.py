@@ -39,6 +39,8 @@ class Examples:
     """What was noticed while reading: foreign, hidden and missing files."""
     notes: tuple[str, ...] = ()
     """Decisions to say aloud."""
+    sense: str = ""
+    """The kind of Input that reads the raw values, where the data show it: vector for the rows of a table; "" = the one asked for."""
 
     def __len__(self) -> int:
         return len(self.names)

@@ -58,6 +58,14 @@ class ZipRaw:
         return f"{os.path.abspath(self.archive)}|{self.member}|{self.stored}"
 
 
+@dataclass(frozen=True)
+class RowRaw:
+    """A row of a table; the rows of one table share their column names."""
+
+    columns: tuple[str, ...]
+    values: tuple[Any, ...]
+
+
 def _archive(path: str) -> zipfile.ZipFile:
     """This thread's open archive; opened anew when the file was replaced."""
     stat, opened = os.stat(path), ARCHIVES.__dict__
@@ -68,4 +76,4 @@ def _archive(path: str) -> zipfile.ZipFile:
 
 
 Raw = Any
-"""FileRaw, ZipRaw, bytes, a numpy array or a Pillow image."""
+"""FileRaw, ZipRaw, RowRaw, bytes, a numpy array or a Pillow image."""

@@ -18,8 +18,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
+import numpy as np
+
 from lamina.data.examples import Examples, Finding
-from lamina.data.raw import FileRaw, Raw, ZipRaw
+from lamina.data.raw import FileRaw, Raw, RowRaw, ZipRaw
 from lamina.errors import DataError, UsageError, did_you_mean, sentence
 from lamina.settings import Settings
 
@@ -60,6 +62,8 @@ def read_examples(source: Any, settings: Settings, modality: Modality, least_lab
         examples = _from_path(os.fspath(source), settings, modality)
     else:
         examples = _with_groups(_from_memory(source, settings), settings, None)
+    if settings.labels:
+        examples = _corrected(examples, settings)
     if len(set(examples.answers)) < least_labels:
         raise DataError(_nothing_to_learn(examples, modality, least_labels))
     return examples
@@ -258,6 +262,11 @@ def _from_table(source: str, content: bytes, path: Path, base: str, settings: Se
     columns = _read_table(content, path)
     if not columns or not next(iter(columns.values())):
         raise DataError(sentence(f"The table {path}", "hold a header and at least one row", "nothing", "Write a line such as: path,label"))
+    if not _names_files(columns, settings):
+        examples = _from_rows(source, columns, settings, path)
+        if settings.group in columns:
+            return _noted(examples, settings.group)
+        return _with_groups(examples, settings, None)
     path_column = _find_column(columns, settings.path_column, PATH_COLUMNS, "path", path)
     label_column = _find_column(columns, settings.label_column, LABEL_COLUMNS, "label", path)
     given = _given_parts(columns, path)
@@ -296,6 +305,75 @@ def _from_table(source: str, content: bytes, path: Path, base: str, settings: Se
         (f"Table: files from column {path_column}, labels from column {label_column}.",),
     )
     return _with_groups(examples, settings, groups)
+
+
+def _names_files(columns: dict[str, list], settings: Settings) -> bool:
+    """Whether a table names files, and is not the data itself."""
+    return bool(settings.path_column) or any(str(name).strip().lower() in PATH_COLUMNS for name in columns)
+
+
+def _from_rows(source: str, columns: dict[str, list], settings: Settings, where: object) -> Examples:
+    """Each row an example: the label column its answer, every other column (but those of parts and groups) a value."""
+    label_column = _find_column(columns, settings.label_column, LABEL_COLUMNS, "label", where)
+    parted = [
+        name for name in columns if str(name).lower() in PART_COLUMNS and {_cell(v).lower() for v in columns[name]} <= {*PART_NAMES, ""}
+    ]
+    given = _given_parts({name: columns[name] for name in (*parted, label_column)}, where)
+    aside = {label_column, settings.group, *parted}
+    names = tuple(name for name in columns if name not in aside)
+    labels = [_cell(value.item() if hasattr(value, "item") else value) for value in columns[label_column]]
+    rows = list(zip(*(columns[name] for name in names), strict=True)) if names else [()] * len(labels)
+    kept = [row for row, label in enumerate(labels) if label]
+    findings = tuple(Finding(f"row {row + 1}", "no-label", "its label is empty", True) for row, label in enumerate(labels) if not label)
+    groups = [_cell(value) for value in columns[settings.group]] if settings.group in columns else [""] * len(labels)
+    note = f"Table: labels from column {label_column}, values from {len(names)} columns."
+    every = Examples(
+        source, [f"row {row + 1}" for row in range(len(labels))], [RowRaw(names, row) for row in rows], labels, given, groups, findings,
+        (note,), "vector",
+    )  # fmt: skip
+    return every.take(kept)
+
+
+def read_rows(source: Any, columns: Sequence[str]) -> list[tuple[str, Raw]]:
+    """(name, row) of a table's path, a data frame, a dict, a list of dicts, or numbers [n, columns] (or [columns]) in their order.
+
+    Raises DataError.
+    """
+    if isinstance(source, (str, os.PathLike)):
+        path = Path(source)
+        if not path.is_file():
+            near = did_you_mean(path.name, [p.name for p in path.parent.iterdir()]) if path.parent.is_dir() else ""
+            raise DataError(sentence(f"The table {path}", "be a file with a header and rows", "nothing there", near))
+        found = _read_table(path.read_bytes() if path.suffix.lower() != ".parquet" else b"", path)
+    elif hasattr(source, "columns") and hasattr(source, "__getitem__"):
+        found = {str(name): list(source[name]) for name in source.columns}
+    elif isinstance(source, dict):
+        found = {str(name): [value] for name, value in source.items()}
+    elif isinstance(source, (list, tuple)) and source and isinstance(source[0], dict):
+        found = {str(name): [row.get(name) for row in source] for name in dict.fromkeys(name for row in source for name in row)}
+    else:
+        values = _numbers(source)
+        if values is None or values.shape[1] != len(columns):
+            got = type(source).__name__ if values is None else f"{values.shape[1]} columns"
+            raise DataError(sentence("The rows", f"be a table, dicts, or numbers in {len(columns)} columns", got))
+        found = {name: values[:, place].tolist() for place, name in enumerate(columns)}
+    names, where = tuple(found), f"{Path(source).name} " if isinstance(source, (str, os.PathLike)) else ""
+    rows: list[tuple[str, Raw]] = [
+        (f"{where}row {row + 1}", RowRaw(names, values)) for row, values in enumerate(zip(*found.values(), strict=True))
+    ]
+    if not rows:
+        raise DataError(sentence("The rows", "be at least one, with its columns by name", "none"))
+    return rows
+
+
+def _numbers(values: Any) -> np.ndarray | None:
+    """[n, columns] numbers; None when the values are none."""
+    try:
+        array = np.asarray(values)
+    except ValueError:
+        return None
+    array = array[None] if array.ndim == 1 else array
+    return array if array.ndim == 2 and array.dtype.kind in "biuf" else None
 
 
 def _given_parts(columns: dict[str, list], where: object) -> list[str]:
@@ -424,32 +502,56 @@ def _read_parquet(content: bytes, path: Path) -> dict[str, list]:
 def read_answers(path: Path, names: Sequence[str], settings: Settings) -> list[str]:
     """The answers of another system to the examples of these names, from a table with a file and a label column; in the order of the names.
 
-    A name is found as it is, else by its last part where that is unique. An empty label is an answer, too: none of these.
-    Raises DataError naming what is missing.
+    An empty label is an answer, too: none of these. Raises DataError naming what is missing.
     """
-    if not path.is_file():
-        near = did_you_mean(path.name, [p.name for p in path.parent.iterdir()]) if path.parent.is_dir() else ""
-        raise DataError(sentence(f"The answers {path}", "be a table with a file and a label column", "nothing there", near))
-    columns = _read_table(path.read_bytes() if path.suffix.lower() != ".parquet" else b"", path)
-    if not columns or not next(iter(columns.values())):
-        raise DataError(sentence(f"The answers {path}", "hold a header and at least one row", "nothing"))
-    files = [_cell(value) for value in columns[_find_column(columns, settings.path_column, PATH_COLUMNS, "path", path)]]
-    labels = [_cell(value) for value in columns[_find_column(columns, settings.label_column, LABEL_COLUMNS, "label", path)]]
-    whole = dict(zip(files, labels, strict=True))
-    ends = Counter(file.replace("\\", "/").rsplit("/", 1)[-1] for file in whole)
-    by_end = {end: label for file, label in whole.items() if ends[end := file.replace("\\", "/").rsplit("/", 1)[-1]] == 1}
-    own_ends = Counter(name.rsplit("/", 1)[-1] for name in names)
-    found, missing = [], []
-    for name in names:
-        end = name.rsplit("/", 1)[-1]
-        if name in whole or (own_ends[end] == 1 and end in by_end):
-            found.append(whole.get(name, by_end.get(end, "")))
-        else:
-            missing.append(name)
+    found = _labels_of(path, names, settings, "answers")
+    missing = [name for name, label in zip(names, found, strict=True) if label is None]
     if missing:
         told = f"{len(missing)} of {len(names)} missing, such as {missing[0]}"
         raise DataError(sentence(f"The answers {path}", "name every example that is scored", told))
-    return found
+    return [label or "" for label in found]
+
+
+def _corrected(examples: Examples, settings: Settings) -> Examples:
+    """With the labels of the table --labels in place of the data's own."""
+    found = _labels_of(Path(settings.labels), examples.names, settings, "labels")
+    if not any(found):
+        raise DataError(
+            sentence(f"The labels {settings.labels}", "name some of the examples", "none", f"A name looks like {examples.names[0]}.")
+        )
+    answers = [label or own for label, own in zip(found, examples.answers, strict=True)]
+    changed = sum(label != own for label, own in zip(answers, examples.answers, strict=True))
+    note = (
+        f"{changed} labels are replaced by those of {settings.labels} ({sum(label is not None for label in found)} examples named there)."
+    )
+    return replace(examples, answers=answers, notes=(*examples.notes, note))
+
+
+def _labels_of(path: Path, names: Sequence[str], settings: Settings, what: str) -> list[str | None]:
+    """The label that a table with a file and a label column gives to each name; None where it has no such row.
+
+    A name is found as it is, else where one of the two paths ends with the whole of the other.
+    """
+    if not path.is_file():
+        near = did_you_mean(path.name, [p.name for p in path.parent.iterdir()]) if path.parent.is_dir() else ""
+        raise DataError(sentence(f"The {what} {path}", "be a table with a file and a label column", "nothing there", near))
+    columns = _read_table(path.read_bytes() if path.suffix.lower() != ".parquet" else b"", path)
+    if not columns or not next(iter(columns.values())):
+        raise DataError(sentence(f"The {what} {path}", "hold a header and at least one row", "nothing"))
+    path_column, label_column = (wanted if wanted in columns else "" for wanted in (settings.path_column, settings.label_column))
+    files = [_cell(value).replace("\\", "/") for value in columns[_find_column(columns, path_column, PATH_COLUMNS, "path", path)]]
+    labels = [_cell(value) for value in columns[_find_column(columns, label_column, LABEL_COLUMNS, "label", path)]]
+    whole = dict(zip(files, labels, strict=True))
+    ends: dict[str, list[str]] = {}
+    for file in whole:
+        ends.setdefault(file.rsplit("/", 1)[-1], []).append(file)
+
+    def find(name: str) -> str | None:
+        near = ends.get(name.rsplit("/", 1)[-1], [])
+        below = [file for file in near if file.endswith("/" + name) or name.endswith("/" + file)]
+        return whole[name] if name in whole else whole[below[0]] if len(below) == 1 else None
+
+    return [find(name) for name in names]
 
 
 # ---------------------------------------------------------------- values in memory
@@ -461,6 +563,8 @@ def _from_memory(source: Any, settings: Settings) -> Examples:
         return source
     if hasattr(source, "columns") and hasattr(source, "__getitem__"):
         columns = {str(name): list(source[name]) for name in source.columns}
+        if not _names_files(columns, settings):
+            return _from_rows("(values in memory)", columns, settings, "the data frame")
         path_column = _find_column(columns, settings.path_column, PATH_COLUMNS, "path", "the data frame")
         label_column = _find_column(columns, settings.label_column, LABEL_COLUMNS, "label", "the data frame")
         values, answers, extra = columns[path_column], columns[label_column], columns
@@ -472,6 +576,8 @@ def _from_memory(source: Any, settings: Settings) -> Examples:
             raise UsageError(
                 sentence("The data", 'be a path, sample:NAME, (X, y), {"x": X, "y": y} or a data frame', type(source).__name__)
             )
+        if (table := _as_table(source[0], source[1])) is not None:
+            return _from_rows("(values in memory)", table, replace(settings, label_column="label", group=""), "the arrays")
         values, answers, extra = list(source[0]), list(source[1]), None
         if len(values) != len(answers):
             raise DataError(sentence("The arrays (X, y)", "have equal lengths", f"{len(values)} and {len(answers)}"))
@@ -487,6 +593,19 @@ def _from_memory(source: Any, settings: Settings) -> Examples:
     return examples.take(kept)
 
 
+def _as_table(values: Any, answers: Any) -> dict[str, list] | None:
+    """Columns of (X, y) where X is a data frame, or numbers [n, columns]; None where it holds pictures or files."""
+    if hasattr(values, "columns") and hasattr(values, "__getitem__"):
+        found = {str(name): list(values[name]) for name in values.columns if str(name) != "label"}
+    elif isinstance(values, np.ndarray) and values.ndim == 2 and values.dtype.kind in "biuf":
+        found = {f"x{place}": values[:, place].tolist() for place in range(values.shape[1])}
+    else:
+        return None
+    if any(len(column) != len(answers) for column in found.values()):
+        raise DataError(sentence("The arrays (X, y)", "have equal lengths", f"{len(next(iter(found.values())))} and {len(answers)}"))
+    return {**found, "label": list(answers)}
+
+
 # ---------------------------------------------------------------- groups
 
 
@@ -495,16 +614,12 @@ def _with_groups(examples: Examples, settings: Settings, columns: dict[str, list
     if not settings.group or any(examples.groups):
         return examples
     groups = columns[settings.group] if columns and settings.group in columns else _groups_by_pattern(examples, settings.group, columns)
-    return Examples(
-        examples.source,
-        examples.names,
-        examples.raws,
-        examples.answers,
-        examples.parts,
-        groups,
-        examples.findings,
-        (*examples.notes, f"{len(set(groups) - {''})} groups by {settings.group}: none stands on both sides of the split."),
-    )
+    return _noted(replace(examples, groups=groups), settings.group)
+
+
+def _noted(examples: Examples, by: str) -> Examples:
+    count = len(set(examples.groups) - {""})
+    return replace(examples, notes=(*examples.notes, f"{count} groups by {by}: none stands on both sides of the split."))
 
 
 def _groups_by_pattern(examples: Examples, pattern: str, columns: dict[str, list[str]] | None) -> list[str]:

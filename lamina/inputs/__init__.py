@@ -2,5 +2,6 @@
 
 from lamina.inputs.base import INPUT_KINDS, Input, build_input
 from lamina.inputs.image import ImageInput
+from lamina.inputs.vector import VectorInput
 
-__all__ = ["INPUT_KINDS", "ImageInput", "Input", "build_input"]
+__all__ = ["INPUT_KINDS", "ImageInput", "Input", "VectorInput", "build_input"]

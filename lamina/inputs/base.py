@@ -66,6 +66,10 @@ class Input(ABC):
         """The install line without which files of this suffix cannot be read; empty when they can."""
         return ""
 
+    def rows(self, source: Any) -> list[tuple[str, Raw]] | None:
+        """(name, raw value) of each row of a table in any form, where the sense reads tables; None where it reads files."""
+        return None
+
     def shown(self, value: np.ndarray) -> str:
         """A picture of a read value for a page, as a data: address; empty where it has none."""
         return ""

@@ -4,11 +4,14 @@ from lamina.layers.base import LAYER_KINDS, Context, Layer, build_layer
 from lamina.layers.linear import Linear
 from lamina.layers.mobile import InvertedResidual, MobileConvolution
 from lamina.layers.picture import Convolution, GlobalPool, Residual, Standardize, Whiten
+from lamina.layers.table import Columns, Dense
 
 __all__ = [
     "LAYER_KINDS",
+    "Columns",
     "Context",
     "Convolution",
+    "Dense",
     "GlobalPool",
     "InvertedResidual",
     "Layer",

@@ -1,6 +1,7 @@
 """Networks: named layers stacked."""
 
 from lamina.networks.conv_net import conv_net, conv_net_outputs
+from lamina.networks.dense_net import dense_net
 from lamina.networks.network import Network, build_network
 
-__all__ = ["Network", "build_network", "conv_net", "conv_net_outputs"]
+__all__ = ["Network", "build_network", "conv_net", "conv_net_outputs", "dense_net"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shlex
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from html import escape
@@ -13,13 +14,16 @@ from typing import Any
 from lamina.data.files import write_bytes
 from lamina.errors import DataError, sentence
 from lamina.metrics import wilson_interval
-from lamina.report.plots import learning_curves, reliability, score_bars
+from lamina.report.plots import against_size, learning_curves, reliability, score_bars
 from lamina.screen import bytes_in_words, duration, percent
 from lamina.settings import Settings
 from lamina.training.events import read_events
 
 FACTS = "report.json"
-"""In the run folder: names, truths, labels, probabilities, classical (labels; empty without a verdict) of the test examples, and shown."""
+"""In the run folder: names, truths, labels, probabilities, others (labels of the other way; empty without a verdict) of the test
+examples, and shown."""
+CURVE = "curve.json"
+"""In the run folder once `lamina verdict MODEL --minutes N` has made it."""
 CONFUSION_UP_TO = 20
 """With more classes than this the pairs that are confused most are listed instead of the whole table."""
 PAIRS = 15
@@ -57,14 +61,15 @@ POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 def write_report(run: Path, card: dict[str, Any], out: Path) -> Path:
     """Write the page of the training in the folder `run`. Raises DataError when its facts are not there."""
     try:
-        facts = json.loads((run / FACTS).read_text("utf-8"))
-        audit = json.loads((run / "audit.json").read_text("utf-8"))
+        facts = json.loads((run / FACTS).read_text("utf-8", "surrogateescape"))
+        audit = json.loads((run / "audit.json").read_text("utf-8", "surrogateescape"))
         events = read_events(run / "events.jsonl")
     except (OSError, ValueError) as error:
         raise DataError(sentence(f"The run folder {run}", f"hold {FACTS}, audit.json and events.jsonl", str(error))) from error
     sections = [
         _top(card),
         _contenders(card),
+        _curve(run),
         _classes(facts),
         _confusion(facts),
         _calibration(facts),
@@ -104,13 +109,19 @@ def _contenders(card: dict[str, Any]) -> str:
         return ""
     rows = [
         (
-            each["kind"], each["name"], percent(each["score"]["value"]) + " %",
-            f"{percent(each['score']['low'])}-{percent(each['score']['high'])}", duration(each["seconds"]),
-            f"{each['milliseconds']:.2f} ms", bytes_in_words(each["size"]), f"{each['training_flops']:.1e}", f"{each['answer_flops']:.1e}",
+            each["kind"],
+            each["name"],
+            percent(each["score"]["value"]) + " %",
+            f"{percent(each['score']['low'])}-{percent(each['score']['high'])}",
+            duration(each["seconds"]),
+            f"{each['milliseconds']:.2f} ms",
+            bytes_in_words(each["size"]),
+            f"{each['training_flops']:.1e}" if each["training_flops"] else "not counted",
+            f"{each['answer_flops']:.1e}",
             len(each["decisions"]),
         )
         for each in verdict["contenders"]
-    ]  # fmt: skip
+    ]
     head = ("", "way", "score", "95 % interval", "to train", "an answer", "size", "FLOPs to train", "FLOPs an answer", "settled by people")
     decided = "".join(
         f"<li>{_text(each['kind'])}: {_text('; '.join(each['decisions']))}</li>" for each in verdict["contenders"] if each["decisions"]
@@ -124,6 +135,17 @@ def _contenders(card: dict[str, Any]) -> str:
     return (
         f"<h2>Deep learning against the other ways</h2>{plot}{_table(head, rows, words=(1,))}<p class='soft'>{_text(paired)}</p>"
         f"{notes}<p>Settled by people:</p><ul>{decided}</ul>"
+    )
+
+
+def _curve(run: Path) -> str:
+    if not (run / CURVE).exists():
+        return ""
+    found = json.loads((run / CURVE).read_text("utf-8"))
+    told = "".join(f"<p>{_text(kind)}: {_text(advice)}</p>" for kind, advice in found["advice"].items())
+    return (
+        "<h2>What more examples would bring</h2>"
+        f"<figure>{against_size(found['points'], 'examples')}</figure><figure>{against_size(found['points'], 'seconds')}</figure>{told}"
     )
 
 
@@ -179,10 +201,10 @@ def _mistakes(facts: dict[str, Any]) -> str:
     items = []
     for each in facts["shown"]:
         picture = f'<img src="{escape(each["picture"], quote=True)}" alt="test example {_text(each["name"])}">' if each["picture"] else ""
-        classical = f"<span class='soft'>classical: {_text(each['classical'])}</span>" if each["classical"] else ""
+        other = f"<span class='soft'>{_text(facts['other'])}: {_text(each['other'])}</span>" if each["other"] else ""
         items.append(
             f"<li>{picture}<span><b>{_text(each['label'])}</b> {percent(each['probability'])} %</span>"
-            f"<span>it is {_text(each['truth'])}</span>{classical}<span class='soft'>{_text(each['name'])}</span></li>"
+            f"<span>it is {_text(each['truth'])}</span>{other}<span class='soft'>{_text(each['name'])}</span></li>"
         )
     shown = f"the {len(items)} most confident" if len(items) < wrong else "all of them"
     return (
@@ -218,11 +240,16 @@ def _audit(audit: dict[str, Any], card: dict[str, Any]) -> str:
 def _reproduce(card: dict[str, Any]) -> str:
     usual = dataclasses.asdict(Settings())
     settings = {name: value for name, value in card["settings"].items() if value != usual.get(name)}
-    flags = " ".join(f"--{name.replace('_', '-')}{'' if value is True else f' {value}'}" for name, value in settings.items())
+    flags = " ".join(
+        f"--{'as' if name == 'task' else name.replace('_', '-')}{'' if value is True else ' ' + shlex.quote(str(value))}"
+        for name, value in settings.items()
+    )
+    source = card["data"]["path"] or card["data"]["source"]
+    where = source if source.startswith("(") else shlex.quote(source)
     versions = ", ".join(f"{name} {version}" for name, version in card["versions"].items())
     data = card["data"]
     return (
-        f"<h2>How to make it again</h2><pre>lamina train {_text(data['path'] or data['source'])} {_text(flags)}</pre>"
+        f"<h2>How to make it again</h2><pre>lamina train {_text(where)} {_text(flags)}</pre>"
         f"<p class='soft'>Data: content hash {_text(data['content_hash'])}. {_text(versions)}. Run folder: {_text(card['run'])}. "
         "Same plan, seed, machine and threads: same bits.</p>"
     )

@@ -29,6 +29,23 @@ def score_bars(contenders: Sequence[dict[str, Any]]) -> str:
     return _svg(draw, f"Accuracy by contender: {words}", high=1.8)
 
 
+def against_size(points: Sequence[dict[str, Any]], by: str) -> str:
+    """Error of both families against examples or seconds, both axes by logarithm."""
+
+    def draw(axes: Any) -> None:
+        for kind in ("deep", "classical"):
+            places = [point["examples"] if by == "examples" else max(point["seconds"][kind], 1e-3) for point in points]
+            errors = [max(100 * (1 - point["scores"][kind]), 0.01) for point in points]
+            axes.loglog(places, errors, "o", color=COLORS[kind], label=kind, markersize=5)
+        axes.set_xlabel("training examples" if by == "examples" else "seconds to train")
+        axes.set_ylabel("error in %")
+        axes.legend(frameon=False, labelcolor=INK)
+
+    last = points[-1]
+    words = ", ".join(f"{kind} {100 * last['scores'][kind]:.1f} %" for kind in ("deep", "classical"))
+    return _svg(draw, f"Error against {by}, both families; with {last['examples']} examples: {words}")
+
+
 def reliability(probabilities: Sequence[float], right: Sequence[bool], bins: int = 10) -> tuple[str, float]:
     """(the plot of how often answers of each probability are right, the expected calibration error)."""
     shares: list[tuple[float, float, int]] = []

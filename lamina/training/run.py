@@ -17,7 +17,8 @@ from lamina.settings import Settings, make_settings
 
 @dataclass(frozen=True)
 class Run:
-    """runs/NAME-n: request.json, audit.json, split.json, plan.json, events.jsonl, checkpoint.safetensors, model.lamina, result.json."""
+    """runs/NAME-n: request.json, audit.json, split.json, plan.json, events.jsonl, checkpoint.safetensors; when it is
+    finished also model.lamina, classical.lamina, report.json, report.html, card.json, card.md, result.json."""
 
     folder: Path
 

@@ -8,12 +8,14 @@ from typing import Any
 from torch import Tensor
 
 from lamina.classical.pictures import PICTURE_OPPONENTS
-from lamina.inputs import ImageInput, Input
-from lamina.layers import Whiten
+from lamina.classical.tables import TABLE_OPPONENTS
+from lamina.inputs import ImageInput, Input, VectorInput
+from lamina.layers import Columns, Whiten
 from lamina.metrics import mean_recall, wilson_interval
-from lamina.networks import Network, conv_net, conv_net_outputs
+from lamina.networks import Network, conv_net, conv_net_outputs, dense_net
 from lamina.outputs import Answer, ClassesOutput, Output
 from lamina.screen import percent
+from lamina.settings import Settings
 from lamina.task import Recipe, Score, Task
 
 SIZES = [16, 24, 32, 48, 64, 80, 96, 128, 192, 256]
@@ -21,9 +23,17 @@ UNEVEN = 3
 """Most to least frequent class, from which on the score with every class counted alike is told too."""
 
 
+def _input(settings: Settings, kind: str) -> Input:
+    return (
+        VectorInput() if kind == VectorInput.kind else ImageInput(side=settings.side, max_pixels=settings.max_pixels, views=settings.views)
+    )
+
+
 def _network(input: Input, output: Output, size: int, x: Tensor) -> Network:
-    assert isinstance(input, ImageInput)
     first = input.layer(x)
+    if isinstance(first, Columns):
+        return Network([("input", first), *dense_net(first.outputs, size), ("head", output.head(size))])
+    assert isinstance(input, ImageInput)
     assert isinstance(first, Whiten)
     hidden = conv_net(input.side // first.stride, first.outputs, size)
     return Network([("input", first), *hidden, ("head", output.head(conv_net_outputs(hidden)))])
@@ -51,6 +61,11 @@ def _recipe(examples: int) -> Recipe:
     )
 
 
+def _decisions(input: Input) -> tuple[str, ...]:
+    usual = ("the network's layers", "optimizer, rate and schedule")
+    return usual if isinstance(input, VectorInput) else ("pictures moved or cropped keep their label", *usual)
+
+
 def _right(answers: list[Any], truths: list[Any]) -> list[bool]:
     """By the best label, "none of these" or not."""
     return [isinstance(answer, Answer) and answer.top[0][0] == truth for answer, truth in zip(answers, truths, strict=True)]
@@ -75,14 +90,14 @@ def _remarks(answers: list[Any], truths: list[Any]) -> list[str]:
 RECOGNIZE = Task(
     name="recognize",
     question="What is this?",
-    input=lambda settings: ImageInput(side=settings.side, max_pixels=settings.max_pixels, views=settings.views),
+    input=_input,
     output=lambda settings: ClassesOutput(balance=settings.balance),
     network=_network,
     sizes=lambda input, settings: [settings.width] if settings.width else SIZES,
     recipe=_recipe,
     score=_score,
     right=_right,
-    opponents=PICTURE_OPPONENTS,
-    decisions=("pictures moved or cropped keep their label", "stages of convolutions", "optimizer, rate and schedule"),
+    opponents=lambda input: TABLE_OPPONENTS if isinstance(input, VectorInput) else PICTURE_OPPONENTS,
+    decisions=_decisions,
     remarks=_remarks,
 )

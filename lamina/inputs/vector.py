@@ -1,0 +1,164 @@
+"""Rows of a table in: numbers and categories, missing ones among them, as float32 [columns]."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lamina.data.inspection import Inspection
+from lamina.data.raw import Raw, RowRaw
+from lamina.errors import DataError, ModelFileError, sentence
+from lamina.inputs.base import Input
+from lamina.layers import Columns, Context, Layer
+
+MISSING = {"", "?", "na", "n/a", "nan", "none", "null", "<na>", "nat"}
+TRUTH = {"true": 1.0, "false": 0.0}
+LARGEST = 1e30
+"""Numbers beyond it count as it: their squares would not fit."""
+MOST_CATEGORIES = 200
+LEAST_SEEN = 2
+"""A category counts as one of its own from so many training rows on; rarer ones are "other", so that names and ticket numbers
+are no clue."""
+MOST_COLUMNS = 10_000
+
+
+@dataclass(frozen=True)
+class VectorInput(Input):
+    """A row as float32 [columns]: a number as it is (NaN: missing), a category as its place from 1 (0: missing or other)."""
+
+    kind: ClassVar[str] = "vector"
+    plural: ClassVar[str] = "rows"
+
+    columns: tuple[str, ...] = ()
+    categories: tuple[tuple[str, ...] | None, ...] = ()
+    """Of each column; None: it holds numbers."""
+
+    # ------------------------------------------------------------ fitting and state
+
+    def fit(self, raws: Sequence[Raw], inspections: Sequence[Inspection]) -> VectorInput:
+        """A column is of numbers when every training value that is there is one. Raises DataError without rows or columns."""
+        if not raws or not raws[0].columns:
+            raise DataError(sentence("The training part", "hold at least one row with at least one column beside the label", len(raws)))
+        names = raws[0].columns
+        if len(names) > MOST_COLUMNS:
+            raise DataError(sentence("The table", f"have at most {MOST_COLUMNS} columns", len(names)))
+        found: list[tuple[str, ...] | None] = []
+        for place in range(len(names)):
+            values = [raw.values[place] for raw in raws]
+            if all(_missing(value) or _number(value) is not None for value in values):
+                found.append(None)
+            else:
+                counts = Counter(_word(value) for value in values if not _missing(value))
+                kept = [name for name, count in counts.items() if count >= LEAST_SEEN]
+                found.append(tuple(sorted(kept, key=lambda name: (-counts[name], name))[:MOST_CATEGORIES]))
+        return VectorInput(tuple(names), tuple(found))
+
+    def state(self) -> dict[str, Any]:
+        return {"columns": list(self.columns), "categories": [None if each is None else list(each) for each in self.categories]}
+
+    @classmethod
+    def from_state(cls, state: dict[str, Any]) -> VectorInput:
+        """Raises ModelFileError when `state` is not one."""
+        columns, categories = state.get("columns"), state.get("categories")
+        good = isinstance(columns, list) and isinstance(categories, list) and 1 <= len(columns) == len(categories) <= MOST_COLUMNS
+        good = good and all(isinstance(name, str) for name in columns)  # type: ignore[union-attr]
+        for each in categories if good else []:  # type: ignore[union-attr]
+            named = isinstance(each, list) and len(each) <= MOST_CATEGORIES and all(isinstance(name, str) for name in each)
+            good = good and (each is None or named)
+        if not good:
+            raise ModelFileError(
+                sentence("The table input of the model", "name its columns, each of numbers or with its categories", state)
+            )
+        return cls(tuple(columns), tuple(None if each is None else tuple(each) for each in categories))  # type: ignore[arg-type, union-attr]
+
+    # ------------------------------------------------------------ reading
+
+    def read(self, raw: Raw) -> np.ndarray:
+        """float32 [columns]; columns are found by name. Raises DataError for a row that lacks one."""
+        values = self._in_order(raw)
+        return np.array(
+            [_as_number(value) if names is None else _place(value, names) for value, names in zip(values, self.categories, strict=True)],
+            np.float32,
+        )
+
+    def _in_order(self, raw: Raw) -> Sequence[Any]:
+        if not isinstance(raw, RowRaw):
+            raise DataError(sentence("A row", "be a row of a table, a dict or a list of numbers", type(raw).__name__))
+        if raw.columns == self.columns:
+            return raw.values
+        own = dict(zip(raw.columns, raw.values, strict=True))
+        missing = [name for name in self.columns if name not in own]
+        if missing:
+            raise DataError(
+                sentence("A row", "have the columns that the model learned from", ", ".join(raw.columns), f"Missing: {missing[0]}.")
+            )
+        return [own[name] for name in self.columns]
+
+    def rows(self, source: Any) -> list[tuple[str, Raw]] | None:
+        from lamina.data.read import read_rows
+
+        return read_rows(source, self.columns)
+
+    def inspect(self, raw: Raw) -> Inspection:
+        if all(_missing(value) for value in raw.values):
+            return Inspection("empty", "every value is missing")
+        plain = "\x1f".join("" if _missing(value) else _word(value) for value in raw.values)
+        content = hashlib.blake2b(plain.encode("utf-8", "surrogateescape"), digest_size=16).hexdigest()
+        return Inspection(content=content, shape=(len(raw.values),))
+
+    # ------------------------------------------------------------ batches
+
+    def collate(self, items: Sequence[np.ndarray] | np.ndarray | Tensor) -> tuple[Tensor, Context]:
+        """float32 [N, columns]."""
+        if isinstance(items, Tensor):
+            return items, Context()
+        stacked = items if isinstance(items, np.ndarray) else np.stack(list(items))
+        return torch.from_numpy(np.ascontiguousarray(stacked)), Context()
+
+    def layer(self, x: Tensor) -> Layer:
+        return Columns.measured(x, [0 if each is None else len(each) + 1 for each in self.categories])
+
+    def golden(self, count: int, seed: int) -> list[np.ndarray]:
+        """Whole numbers of -8 … 8, and categories."""
+        bits, made = np.random.Philox(key=seed), []
+        for _ in range(count):
+            drawn = np.asarray(bits.random_raw(len(self.columns))).astype(np.uint64).tolist()
+            pairs = zip(drawn, self.categories, strict=True)
+            row = [value % 17 - 8 if names is None else value % (len(names) + 1) for value, names in pairs]
+            made.append(np.array(row, np.float32))
+        return made
+
+
+def _missing(value: Any) -> bool:
+    return value is None or (isinstance(value, float) and math.isnan(value)) or str(value).strip().lower() in MISSING
+
+
+def _number(value: Any) -> float | None:
+    """The value as a number; None when it is none. True and False are 1 and 0, also as words."""
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return TRUTH.get(str(value).strip().lower())
+
+
+def _as_number(value: Any) -> float:
+    number = None if _missing(value) else _number(value)
+    return math.nan if number is None else min(max(number, -LARGEST), LARGEST)
+
+
+def _word(value: Any) -> str:
+    """A category's name: 3.0 and "3" are one."""
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value).strip()
+
+
+def _place(value: Any, names: tuple[str, ...]) -> float:
+    text = "" if _missing(value) else _word(value)
+    return float(names.index(text) + 1) if text in names else 0.0

@@ -1,0 +1,109 @@
+"""The report: one page that loads nothing, whatever the files are called, and fits a phone."""
+
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import encoded, put
+from test_classical import noisy_stripes
+
+import lamina
+from lamina.errors import DataError
+from lamina.report import write_report
+
+HOSTILE = "<script>alert(1)</script>&\"'"
+CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """(model, page) of a training on files with hostile names, one of them broken."""
+    root = tmp_path_factory.mktemp("report")
+    values, labels = noisy_stripes(120)
+    flipped = np.random.default_rng(0).random(120) < 0.1
+    for number, (value, label, wrong) in enumerate(zip(values, labels, flipped, strict=True)):
+        name = "columns" if (label == "columns") != wrong else HOSTILE.replace("/", "")
+        put(root / "data", f"{name}/{HOSTILE.replace('/', '')}-{number}.png", encoded(value))
+    put(root / "data", f"columns/{HOSTILE.replace('/', '')}.png", b"\x89PNG\r\n\x1a\nbroken")
+    model = lamina.train(root / "data", epochs=2, width=8, out=root / "m.lamina", runs=root / "runs", threads=1)
+    return model, Path(model.card["run"]) / "report.html"
+
+
+def test_page_holds_what_matters(made):
+    """The sentence on top, every section, the broken file by name, the mistakes with their pictures; at most 5 MB."""
+    text = made[1].read_text()
+    assert len(text) < 5_000_000 and text.count("<h1>") == 1
+    assert text.index('class="sentence"') < text.index("Deep learning against the other ways")
+    for words in (
+        "By class",
+        "What was told for what",
+        "probabilities be believed",
+        "Mistakes",
+        "Training",
+        "Audit: 1 excluded",
+        "make it again",
+    ):
+        assert words in text
+    assert "data:image/png;base64," in text and text.count('role="img"') >= 3
+    assert "truncated" in text or "unreadable" in text
+
+
+def test_page_loads_nothing_and_names_are_text(made):
+    """No address outside, a policy that forbids loading, and names of files and classes that stay text."""
+    text = made[1].read_text()
+    assert "default-src 'none'" in text and "<script" not in text and "&lt;script&gt;" in text
+    assert all(address.startswith("data:image/png") for address in re.findall(r'(?:src|href|action)="([^"#]*)"', text) if address)
+    assert "url(http" not in text and "@import" not in text
+
+
+@pytest.mark.skipif(not CHROMIUM, reason="no Chromium on this machine")
+@pytest.mark.parametrize("width", [375, 1280])
+def test_page_fits(made, tmp_path, width):
+    """In a real browser: nothing is wider than the window, and the console stays empty."""
+    text = made[1].read_text()
+    probe = "<script>document.title=document.documentElement.scrollWidth+' of '+innerWidth</script></body>"
+    (tmp_path / "page.html").write_text(re.sub(r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", text).replace("</body>", probe))
+    line = [
+        str(CHROMIUM),
+        "--headless",
+        "--no-sandbox",
+        "--disable-gpu",
+        f"--window-size={width},900",
+        "--enable-logging=stderr",
+        "--dump-dom",
+    ]
+    done = subprocess.run([*line, (tmp_path / "page.html").as_uri()], capture_output=True, text=True, check=True, timeout=60)
+    found = re.search(r"<title>(\d+) of (\d+)</title>", done.stdout)
+    assert found and int(found[1]) <= int(found[2]) and "CONSOLE" not in done.stderr
+
+
+def test_report_of_a_model(made, tmp_path):
+    """Written again from the run folder, to the same bytes; a folder that holds no facts is said."""
+    model, page = made
+    again = write_report(Path(model.card["run"]), model.card, tmp_path / "again.html")
+    assert again.read_bytes() == page.read_bytes()
+    with pytest.raises(DataError, match=r"report\.json"):
+        write_report(tmp_path, model.card, tmp_path / "none.html")
+
+
+def test_report_without_a_verdict(tmp_path):
+    x, y = noisy_stripes(40)
+    model = lamina.train((x, y), epochs=1, width=8, out=tmp_path / "m.lamina", runs=tmp_path / "runs", threads=1, verdict_share=0)
+    text = (Path(model.card["run"]) / "report.html").read_text()
+    assert "against the other ways" not in text and "By class" in text
+
+
+def test_model_card(made):
+    """card.json is the card; card.md has a head that YAML reads (JSON is YAML) and names that are no markup."""
+    model, page = made
+    assert json.loads((page.parent / "card.json").read_text()) == json.loads(json.dumps(model.card))
+    text = (page.parent / "card.md").read_text()
+    _, head, body = text.split("---\n", 2)
+    values = dict(line.split(": ", 1) for line in head.strip().splitlines())
+    results = json.loads(values["model-index"])[0]["results"][0]
+    assert values["library_name"] == "lamina" and results["metrics"][0]["value"] == model.card["score"]["value"]
+    assert "<script>" not in body.replace("\\<script\\>", "") and "cross-fitted" in body and "Limits" in body
