@@ -306,7 +306,7 @@ def test_named_columns(tmp_path: Path) -> None:
     [
         ("t.csv", b"", ["a header and at least one row"]),
         ("t.csv", b"path,label\n", ["a header and at least one row"]),
-        ("t.csv", b"a,b\n1,2\n", ["have a path column", "columns a, b", "--path-column"]),
+        ("t.csv", b"a,b\n1,2\n", ["have a label column", "columns a, b", "--label-column"]),
         ("t.csv", b"path,b\n1,2\n", ["have a label column", "--label-column"]),
         ("t.csv", b"path,label\n1.png,cat\n2.png\n", ["Row 3", "2 cells", "Got 1."]),
         ("t.csv", b"path,label\n1.png,c\xe4t\n", ["UTF-8", "byte 18"]),
