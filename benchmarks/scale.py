@@ -28,7 +28,18 @@ def forecasts(options: argparse.Namespace) -> dict[str, Any]:
             [("digits", e, w) for e, w in ((4, 16), (8, 16), (4, 32), (8, 32), (12, 48), (4, 64))]
             + [("fashion-mnist", e, w) for e, w in ((1, 16), (2, 16), (1, 24), (1, 32), (1, 48), (0.5, 64))]
         ):
-            arguments = ("train", f"sample:{sample}", "--epochs", str(epochs), "--width", str(width), "--seed", str(seed))
+            arguments = (
+                "train",
+                f"sample:{sample}",
+                "--epochs",
+                str(epochs),
+                "--width",
+                str(width),
+                "--seed",
+                str(seed),
+                "--verdict-share",
+                "0",
+            )
             run = Path(place) / run_lamina(*arguments, place=Path(place))["run"]
             told = json.loads((run / "plan.json").read_text())["forecast"]
             events = [json.loads(line) for line in (run / "events.jsonl").read_text().splitlines()]

@@ -217,8 +217,10 @@ def planned(prepared: Prepared, deadline: float | None, screen: Screen) -> Plan:
     seconds = "{} ({}-{})".format(*(duration(forecast[name]) for name in ("seconds", "seconds_low", "seconds_high")))
     memory = f"{bytes_in_words(forecast['memory'])}-{bytes_in_words(forecast['memory_high'])}"
     networks = f", {len(legs)} networks" if len(legs) > 1 else ""
+    judging = prepared.settings.verdict_share and prepared.task.opponents(prepared.feed.input)
+    verdict = f", then about {duration(_verdict_seconds(prepared.settings, forecast['seconds']))} for the verdict" if judging else ""
     screen.say(
-        f"Forecast    {forecast['epochs']:g} epochs = {plan.steps} steps of {plan.batch}{networks}: {seconds} of training, "
+        f"Forecast    {forecast['epochs']:g} epochs = {plan.steps} steps of {plan.batch}{networks}: {seconds} of training{verdict}, "
         f"memory {memory} of {bytes_in_words(total_memory(prepared.feed.device))}"
     )
     return plan
@@ -312,10 +314,10 @@ def chosen(prepared: Prepared, learned: Learned, found: Contest | None, screen: 
 
 def judged(prepared: Prepared, plan: Plan, learned: Learned, spent: float, screen: Screen) -> Contest | None:
     """The verdict against the task's classical opponents, inside --verdict-share of the time; their best is saved in the run folder."""
-    settings, share = prepared.settings, prepared.settings.verdict_share
-    if not share or not prepared.task.opponents(prepared.feed.input):
+    settings = prepared.settings
+    if not settings.verdict_share or not prepared.task.opponents(prepared.feed.input):
         return None
-    usual = max(LEAST_VERDICT_SECONDS, learned.seconds * share / (1 - share))
+    usual = _verdict_seconds(settings, learned.seconds)
     seconds = usual if settings.minutes is None else min(usual, 60 * settings.minutes - TAIL_SECONDS - spent)
     flops = plan.forecast["training_flops"]
     deep = Deep(learned.model, learned.answers, learned.test, learned.seconds, flops)
@@ -339,6 +341,11 @@ def judged(prepared: Prepared, plan: Plan, learned: Learned, spent: float, scree
         screen.say(f"            {line}")
     screen.title(f"Verdict     {found.verdict.sentence}")
     return found
+
+
+def _verdict_seconds(settings: Settings, training: float) -> float:
+    """What the opponents may take, where no --minutes bound it."""
+    return max(LEAST_VERDICT_SECONDS, training * settings.verdict_share / (1 - settings.verdict_share))
 
 
 def _lender(prepared: Prepared, screen: Screen) -> tuple[Callable[[], Lent] | None, tuple[str, ...]]:
