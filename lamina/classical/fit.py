@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 PROBE = 256
 LEAST_LOOKED_AT = 600
-LOOKED_AT = 6_000
+LOOKED_AT = 4_000
 """Most training examples that the grid is cross-validated on; the winner is fitted on all."""
 FOLDS = 3
 LANDMARKS_TRIED = 500
@@ -129,7 +129,7 @@ class _Ground:
         for x, wanted in signals_in_batches(layers, self.feed, examples):
             found = Sums.of(x, wanted, self.classes)
             if total is None:
-                total = found
+                total = Sums(found.products.double(), found.answers.double())
             else:
                 total.products += found.products
                 total.answers += found.answers
@@ -331,17 +331,17 @@ class Sums:
         """signals [n, d], wanted [n] class numbers; targets are +1 for the right class and -1 for the others."""
         ones = torch.cat([signals, torch.ones(len(signals), 1)], 1)
         targets = torch.full((len(signals), classes), -1.0).scatter_(1, torch.from_numpy(wanted)[:, None], 1.0)
-        return Sums((ones.T @ ones).double(), (ones.T @ targets).double())
+        return Sums(ones.T @ ones, ones.T @ targets)
 
     def __add__(self, other: Sums) -> Sums:
         return Sums(self.products + other.products, self.answers + other.answers)
 
     def solve(self, penalty: float) -> Linear:
         """The weights of least squared error plus `penalty` times their squared length; the bias is free."""
-        system = self.products.clone()
+        system = self.products.to(torch.float64, copy=True)
         system.diagonal()[:-1] += penalty
         system.diagonal()[-1] += 1e-9
-        weights = torch.cholesky_solve(self.answers, _root(system)).T
+        weights = torch.cholesky_solve(self.answers.double(), _root(system)).T
         return _linear(weights[:, :-1], weights[:, -1])
 
 
@@ -398,11 +398,12 @@ def fit_kernel(features: Tensor, landmarks: Tensor, width: float, solve: bool = 
     layer = Nystroem(landmarks.shape[1], len(landmarks), width / median)
     layer.landmarks.copy_(landmarks)
     if solve:
-        square = torch.cdist(landmarks, landmarks).square().double()
-        kernel = torch.exp(-layer.gamma * square)
-        kernel.diagonal().add_(JITTER)
+        kernel = torch.cdist(landmarks, landmarks).square_().double()
+        kernel.mul_(-layer.gamma).exp_().diagonal().add_(JITTER)
         lower = torch.linalg.cholesky(kernel)
+        del kernel  # with thousands of landmarks each of these is 100 MB
         root = torch.linalg.solve_triangular(lower, torch.eye(len(landmarks), dtype=torch.float64), upper=False).T
+        del lower
         layer.root.copy_(root)
     return layer
 
