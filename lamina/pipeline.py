@@ -51,6 +51,8 @@ from lamina.training.run import Run, new_run, open_run
 RESIDENT = 0.4
 """Decoded data move to a device when they take at most this share of its free memory."""
 MISTAKES_SHOWN = 24
+BORROW_SECONDS = 60.0
+"""For borrowed layers, where no --minutes are given."""
 LEAST_VERDICT_SECONDS = 10.0
 """For the opponents, where no --minutes are given."""
 TAIL_SECONDS = 6.0
@@ -318,17 +320,21 @@ def judged(prepared: Prepared, plan: Plan, learned: Learned, spent: float, scree
     if not settings.verdict_share or not prepared.task.opponents(prepared.feed.input):
         return None
     usual = _verdict_seconds(settings, learned.seconds)
-    seconds = usual if settings.minutes is None else min(usual, 60 * settings.minutes - TAIL_SECONDS - spent)
+    lend, notes = _lender(prepared, screen)
+    seconds, borrowing = usual, BORROW_SECONDS
+    if settings.minutes is not None:
+        left = min(usual, 60 * settings.minutes - TAIL_SECONDS - spent)
+        borrowing = left / 3 if lend else 0.0
+        seconds = left - borrowing
     flops = plan.forecast["training_flops"]
     deep = Deep(learned.model, learned.answers, learned.test, learned.seconds, flops)
     answers = prepared.report.examples.answers
-    lend, notes = _lender(prepared, screen)
     from threadpoolctl import threadpool_limits
 
     margin, seed = settings.margin / 100, settings.seed
     try:
         with threadpool_limits(plan.threads):
-            found = contest(prepared.task, prepared.feed, prepared.split, answers, deep, seconds, margin, seed, lend, notes)
+            found = contest(prepared.task, prepared.feed, prepared.split, answers, deep, seconds, margin, seed, lend, borrowing, notes)
     except (RuntimeError, ValueError, MemoryError) as error:
         if settings.use != "deep":
             raise

