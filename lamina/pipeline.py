@@ -40,7 +40,7 @@ from lamina.settings import Settings, cores, make_settings
 from lamina.start import NOTHING, PACKAGED, START_EXTRA, are_photos, choose_start, find_start, packaged_is_there
 from lamina.task import Score, Task
 from lamina.tasks import find_task
-from lamina.training.device import choose_device, keep_memory, total_memory
+from lamina.training.device import choose_device, give_back_memory, keep_memory, total_memory
 from lamina.training.events import Before, Checked, Decided, Event, EventFile, Finished, Revised, Started, Stepped
 from lamina.training.fit import Work, count_views, fit
 from lamina.training.forecast import Amounts, initial_network, leg_deadline, make_plan
@@ -327,6 +327,7 @@ def judged(prepared: Prepared, plan: Plan, learned: Learned, spent: float, scree
         borrowing = left / 3 if lend else 0.0
         seconds = left - borrowing
     flops = plan.forecast["training_flops"]
+    give_back_memory()
     deep = Deep(learned.model, learned.answers, learned.test, learned.seconds, flops)
     answers = prepared.report.examples.answers
     from threadpoolctl import threadpool_limits

@@ -52,6 +52,14 @@ def keep_memory() -> None:
                 library.mallopt(name, value)
 
 
+def give_back_memory() -> None:
+    """What was freed goes back to the system once, between two kinds of work that allocate differently (glibc only)."""
+    with contextlib.suppress(OSError, AttributeError):
+        library = ctypes.CDLL(None)
+        if hasattr(library, "gnu_get_libc_version"):
+            library.malloc_trim(0)
+
+
 def bf16_is_native() -> bool:
     """Whether this CPU's kernels take bf16 at all; elsewhere it is imitated, and slow."""
     try:
