@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 
 LEARNED, TESTED = 1_500, 2_500
+FEW = 100
+"""Sets of so few examples have no test part: they are cross-fitted."""
 Rows = tuple[np.ndarray, np.ndarray]
 AS_GOOD = {"classical", "equal", "close"}
 """Verdicts that are right where a classical way can do everything that deep learning can."""
@@ -29,15 +31,16 @@ def truths(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _verdict(make: Callable[[np.random.Generator, int], Rows], learned: int, seed: int) -> str:
-    """The kind of the verdict; the use of the classical way is asked for where it is as good."""
+    """The kind of the verdict."""
     import lamina
     from lamina.data.examples import Examples
     from lamina.data.raw import RowRaw
 
-    x, y = make(np.random.default_rng(seed), learned + TESTED)
+    tested = TESTED if learned > FEW else 0
+    x, y = make(np.random.default_rng(seed), learned + tested)
     names = tuple(f"x{place}" for place in range(x.shape[1]))
     raws = [RowRaw(names, tuple(row)) for row in x.tolist()] if x.ndim == 2 else list(x)
-    parts = ["train"] * learned + ["test"] * TESTED
+    parts = ["train"] * learned + ["test"] * tested if tested else [""] * learned
     examples = Examples(
         "made", [f"{row}" for row in range(len(x))], raws, [str(label) for label in y], parts, [""] * len(x),
         sense="vector" if x.ndim == 2 else "",

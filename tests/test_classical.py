@@ -16,7 +16,7 @@ from sklearn.preprocessing import StandardScaler
 import lamina
 from lamina.classical.features import PICTURE_FEATURES, PictureFeatures, _uniform, binary_patterns, gradient_histograms
 from lamina.classical.fit import Few, Sums, fit_kernel, fit_prototypes, fit_scale
-from lamina.classical.verdict import Verdict, judge
+from lamina.classical.verdict import Contender, Verdict, compare, judge
 from lamina.layers import Context
 from lamina.metrics import paired_interval, paired_test
 from lamina.model import load
@@ -102,25 +102,32 @@ def test_binary_patterns():
     assert torch.equal(binary_patterns(0.5 * noise), binary_patterns(0.5 * noise + 0.25))
 
 
-def score(value: float, n: int = 1000) -> Score:
-    return Score("accuracy", value, value - 0.02, value + 0.02, n)
-
-
 @pytest.mark.parametrize(
-    ("low", "high", "deep", "kind"),
+    ("low", "high", "better", "kind"),
     [
-        (0.006, 0.02, 0.9, "deep"),
-        (-0.02, -0.006, 0.9, "classical"),
-        (-0.004, 0.004, 0.9, "equal"),
-        (-0.015, 0.01, 0.9, "too-little"),
-        (-0.004, 0.008, 0.9, "close"),
-        (0.001, 0.03, 0.9, "close"),
-        (-0.004, 0.004, 0.5, "nothing"),
-        (-0.004, 0.004, 0.3, "nothing"),
+        (0.006, 0.02, True, "deep"),
+        (-0.02, -0.006, True, "classical"),
+        (-0.004, 0.004, True, "equal"),
+        (-0.015, 0.01, True, "too-little"),
+        (-0.004, 0.008, True, "close"),
+        (0.001, 0.03, True, "close"),
+        (-0.004, 0.004, False, "nothing"),
+        (0.006, 0.02, False, "nothing"),
     ],
 )
-def test_rule(low, high, deep, kind):
-    assert judge(low, high, 0.005, score(deep), score(deep), 0.5) == kind
+def test_rule(low, high, better, kind):
+    assert judge(low, high, 0.005, better) == kind
+
+
+def test_worse_than_a_guess_is_nothing_to_learn():
+    """Both ways agree with each other and lose against the trivial answer: neither is recommended."""
+    ways = [Contender(kind, kind, Score("accuracy", share, share, share, 1000), 1.0, 1.0, 1, 1.0, 1.0)
+            for kind, share in (("deep", 0.7), ("classical", 0.7), ("trivial", 0.8))]  # fmt: skip
+    rng = np.random.default_rng(0)
+    right = {each.kind: (rng.random(1000) < each.score.value).tolist() for each in ways}
+    assert compare(ways, right, 0.005).use == "trivial"
+    right["deep"] = [True] * 1000
+    assert compare(ways, right, 0.005).use == "deep"
 
 
 def test_paired_interval_and_test():

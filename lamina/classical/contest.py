@@ -107,7 +107,8 @@ def contest(
         _contender("classical", fitted.name, classical, task, answers, wanted, items, took, flops, fitted.decisions, said),
         _contender("trivial", "the most frequent answer", guess, task, guesses, wanted, items, 0.0, 0.0),
     ]
-    right = {"deep": task.right(list(deep.answers), wanted), "classical": task.right(answers, wanted)}
+    every = {"deep": list(deep.answers), "classical": answers, "trivial": guesses}
+    right = {kind: task.right(found, wanted) for kind, found in every.items()}
     told = notes
     if isinstance(borrowed, Borrowed):
         name = f"{borrowed.lent.start.name} ({borrowed.lent.start.license})"

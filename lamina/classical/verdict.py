@@ -3,7 +3,7 @@
 The difference is in points of accuracy, deep minus classical, with its 99 % paired interval over the test examples
 (Agresti & Min 2005); delta is the margin.
 
-  nothing      the 95 % intervals of both reach down to the trivial score (or lie below it): nothing to learn here
+  nothing      neither is shown to be better than the trivial answer (95 % paired intervals): nothing to learn here
   deep         the interval lies above +delta
   classical    the interval lies below -delta
   equal        the interval lies inside +-delta; the cheaper is named
@@ -99,7 +99,8 @@ def compare(contenders: Sequence[Contender], right: Mapping[str, Sequence[bool]]
     """The verdict from which test examples each kind got right, in the same order."""
     deep, classical, trivial = (next(each for each in contenders if each.kind == kind) for kind in ("deep", "classical", "trivial"))
     difference, low, high = paired_interval(right["deep"], right["classical"], CONFIDENCE)
-    kind = judge(low, high, margin, deep.score, classical.score, trivial.score.value)
+    better = any(paired_interval(right[each], right["trivial"], 0.95)[1] > 0 for each in ("deep", "classical"))
+    kind = judge(low, high, margin, better)
     cheaper = "classical" if classical.seconds <= deep.seconds else "deep"
     use = "trivial" if kind == "nothing" else kind if kind in ("deep", "classical") else cheaper
     sentence = _sentence(kind, use, deep, classical, trivial, (difference, low, high), margin)
@@ -155,11 +156,9 @@ def against_other(right: Sequence[bool], theirs: Sequence[bool], margin: float) 
     return Against(kind, other, difference, low, high, paired_test(right, theirs), f"{said}; the other answers {percent(other)} % right.")
 
 
-def judge(low: float, high: float, margin: float, deep: Score, classical: Score, trivial: float) -> str:
-    """The rule at the top of this file."""
-    if all(score.low <= trivial for score in (deep, classical)):
-        return "nothing"
-    return _by_interval(low, high, margin)
+def judge(low: float, high: float, margin: float, better: bool) -> str:
+    """The rule at the top of this file; `better` than the trivial answer one of them is."""
+    return _by_interval(low, high, margin) if better else "nothing"
 
 
 def _by_interval(low: float, high: float, margin: float) -> str:
