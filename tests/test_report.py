@@ -88,6 +88,12 @@ def test_report_of_a_model(made, tmp_path):
     assert again.read_bytes() == page.read_bytes()
     with pytest.raises(DataError, match=r"report\.json"):
         write_report(tmp_path, model.card, tmp_path / "none.html")
+    for name in ("report.json", "audit.json", "events.jsonl"):
+        shutil.copy(page.parent / name, tmp_path / name)
+    facts = json.loads((tmp_path / "report.json").read_text())
+    (tmp_path / "report.json").write_text(json.dumps({name: value for name, value in facts.items() if name != "labels"}))
+    with pytest.raises(DataError, match="this release"):
+        write_report(tmp_path, model.card, tmp_path / "none.html")
 
 
 def test_report_without_a_verdict(tmp_path):

@@ -66,18 +66,22 @@ def write_report(run: Path, card: dict[str, Any], out: Path) -> Path:
         events = read_events(run / "events.jsonl")
     except (OSError, ValueError) as error:
         raise DataError(sentence(f"The run folder {run}", f"hold {FACTS}, audit.json and events.jsonl", str(error))) from error
-    sections = [
-        _top(card),
-        _contenders(card),
-        _curve(run),
-        _classes(facts),
-        _confusion(facts),
-        _calibration(facts),
-        _mistakes(facts),
-        _training(card, events),
-        _audit(audit, card),
-        _reproduce(card),
-    ]
+    try:
+        sections = [
+            _top(card),
+            _contenders(card),
+            _curve(run),
+            _classes(facts),
+            _confusion(facts),
+            _calibration(facts),
+            _mistakes(facts),
+            _training(card, events),
+            _audit(audit, card),
+            _reproduce(card),
+        ]
+    except (KeyError, TypeError, AttributeError) as error:
+        told = f"{type(error).__name__}: {error}"
+        raise DataError(sentence(f"The facts in {run}", "be those that this release writes", told, "Train anew.")) from error
     title = _text(f"{Path(card['model']).stem}: report")
     page = (
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'
