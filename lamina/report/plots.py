@@ -31,6 +31,7 @@ def score_bars(contenders: Sequence[dict[str, Any]]) -> str:
 
 def against_size(points: Sequence[dict[str, Any]], by: str) -> str:
     """Error of both families against examples or seconds, both axes by logarithm."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
     def draw(axes: Any) -> None:
         for kind in ("deep", "classical"):
@@ -40,6 +41,10 @@ def against_size(points: Sequence[dict[str, Any]], by: str) -> str:
         axes.set_xlabel("training examples" if by == "examples" else "seconds to train")
         axes.set_ylabel("error in %")
         axes.legend(frameon=False, labelcolor=INK)
+        for axis in (axes.xaxis, axes.yaxis):  # 1, 2 and 5 times powers of ten, in plain numbers
+            axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
+            axis.set_minor_formatter(NullFormatter())
 
     last = points[-1]
     words = ", ".join(f"{kind} {100 * last['scores'][kind]:.1f} %" for kind in ("deep", "classical"))
@@ -91,7 +96,7 @@ def _plain(axes: Any) -> None:
         spine.set_color(INK)
     for name in ("top", "right"):
         axes.spines[name].set_visible(False)
-    axes.tick_params(colors=INK)
+    axes.tick_params(colors=INK, which="both")
     axes.xaxis.label.set_color(INK)
 
 
