@@ -41,7 +41,7 @@ from lamina.start import NOTHING, PACKAGED, START_EXTRA, are_photos, choose_star
 from lamina.task import Score, Task
 from lamina.tasks import find_task
 from lamina.training.device import choose_device, give_back_memory, keep_memory, total_memory
-from lamina.training.events import Before, Checked, Decided, Event, EventFile, Finished, Revised, Started, Stepped
+from lamina.training.events import Before, Checked, Decided, Event, EventFile, Finished, Revised, Started, Stepped, read_events
 from lamina.training.fit import Work, count_views, fit
 from lamina.training.forecast import Amounts, initial_network, leg_deadline, make_plan
 from lamina.training.inference import BATCH, Values, answers_to, in_place, join_values, run_in_order
@@ -319,6 +319,11 @@ def judged(prepared: Prepared, plan: Plan, learned: Learned, spent: float, scree
     settings = prepared.settings
     if not settings.verdict_share or not prepared.task.opponents(prepared.feed.input):
         return None
+    trained: dict[str, float] = {}
+    for event in read_events(prepared.run.path("events.jsonl")):  # a resumed run did not train everything just now
+        if event["event"] == "finished":
+            trained[event["leg"]] = max(trained.get(event["leg"], 0.0), event["seconds"])
+    learned = replace(learned, seconds=max(learned.seconds, sum(trained.values())))
     usual = _verdict_seconds(settings, learned.seconds)
     lend, notes = _lender(prepared, screen)
     seconds, borrowing = usual, BORROW_SECONDS
