@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from lamina.classical.fit import classes_of
 from lamina.data.batches import Feed
 from lamina.data.split import Split
 from lamina.layers import Context
@@ -84,7 +85,7 @@ def borrow(task: Task, lend: Callable[[], Lent], split: Split, test: Sequence[in
         output = calibrated(network, feed, values(network, validation) if validation else None, "fp32")
         found = values(network, test)
     else:
-        parts = torch.empty(len(test), len(feed.output.labels))  # type: ignore[attr-defined]
+        parts = torch.empty(len(test), classes_of(feed))
         for number in range(max(split.folds) + 1):
             learned, tested = split.fold(number)
             fit(learned)

@@ -19,6 +19,7 @@ from torch import Tensor
 from lamina.classical.layers import Constant, Nystroem, Prototypes, Scale, Trees
 from lamina.layers import Context, Layer, Linear
 from lamina.networks import Network
+from lamina.outputs import ClassesOutput
 
 if TYPE_CHECKING:
     from lamina.data.batches import Feed
@@ -108,7 +109,7 @@ class _Ground:
     """What every step of the search stands on: the examples, and the opponents' layers measured on training examples, once each."""
 
     def __init__(self, feed: Feed, train: np.ndarray, seed: int) -> None:
-        self.feed, self.train, self.classes = feed, train, _classes(feed)
+        self.feed, self.train, self.classes = feed, train, classes_of(feed)
         self.random = np.random.Generator(np.random.Philox(key=seed))
         self._layers: dict[str, list[tuple[str, Layer]]] = {}
 
@@ -176,7 +177,7 @@ def fit_classical(
 
 def trivial(feed: Feed, train: np.ndarray) -> Network:
     """The network that never looks: how often each class occurs in the training part."""
-    counts = np.bincount(targets_of(feed, train), minlength=_classes(feed))
+    counts = np.bincount(targets_of(feed, train), minlength=classes_of(feed))
     layer = Constant(len(counts))
     with torch.no_grad():
         layer.values.copy_(torch.from_numpy(np.log(np.maximum(counts, 0.5) / counts.sum())))
@@ -472,8 +473,9 @@ def targets_of(feed: Feed, examples: np.ndarray) -> np.ndarray:
     return np.array([feed.targets[index] for index in examples], np.int64)
 
 
-def _classes(feed: Feed) -> int:
-    return len(feed.output.labels)  # type: ignore[attr-defined]
+def classes_of(feed: Feed) -> int:
+    assert isinstance(feed.output, ClassesOutput)
+    return len(feed.output.labels)
 
 
 def _folds(wanted: np.ndarray, random: np.random.Generator) -> np.ndarray:

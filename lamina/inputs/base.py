@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from lamina.data.inspection import Inspection
@@ -119,6 +120,13 @@ class Input(ABC):
     def outliers(self, count: int, seed: int) -> list[np.ndarray]:
         """Generated read values that are like no real example."""
         return []
+
+
+def one_tensor(items: Sequence[np.ndarray] | np.ndarray | Tensor) -> Tensor:
+    """Read values of one shape as one batch."""
+    if isinstance(items, Tensor):
+        return items
+    return torch.from_numpy(np.ascontiguousarray(items if isinstance(items, np.ndarray) else np.stack(list(items))))
 
 
 def build_input(kind: Any, state: Any) -> Input:

@@ -23,7 +23,7 @@ from torch import Tensor
 from lamina.data.inspection import Inspection
 from lamina.data.raw import FileRaw, Raw, ZipRaw
 from lamina.errors import DataError, ModelFileError, sentence
-from lamina.inputs.base import Input
+from lamina.inputs.base import Input, one_tensor
 from lamina.layers import Context, Layer, Whiten
 
 DECODING_ERRORS = (
@@ -234,10 +234,7 @@ class ImageInput(Input):
 
     def collate(self, items: Sequence[np.ndarray] | np.ndarray | Tensor) -> tuple[Tensor, Context]:
         """uint8 [N, side, side, channels]."""
-        if isinstance(items, Tensor):
-            return items, Context()
-        stacked = items if isinstance(items, np.ndarray) else np.stack(list(items))
-        return torch.from_numpy(np.ascontiguousarray(stacked)), Context()
+        return one_tensor(items), Context()
 
     def layer(self, x: Tensor) -> Layer:
         small = self.side <= 40 and self.channels == 3

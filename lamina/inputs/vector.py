@@ -10,13 +10,12 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from lamina.data.inspection import Inspection
 from lamina.data.raw import Raw, RowRaw
 from lamina.errors import DataError, ModelFileError, sentence
-from lamina.inputs.base import Input
+from lamina.inputs.base import Input, one_tensor
 from lamina.layers import Columns, Context, Layer
 
 MISSING = {"", "?", "na", "n/a", "nan", "none", "null", "<na>", "nat"}
@@ -118,10 +117,7 @@ class VectorInput(Input):
 
     def collate(self, items: Sequence[np.ndarray] | np.ndarray | Tensor) -> tuple[Tensor, Context]:
         """float32 [N, columns]."""
-        if isinstance(items, Tensor):
-            return items, Context()
-        stacked = items if isinstance(items, np.ndarray) else np.stack(list(items))
-        return torch.from_numpy(np.ascontiguousarray(stacked)), Context()
+        return one_tensor(items), Context()
 
     def layer(self, x: Tensor) -> Layer:
         return Columns.measured(x, [0 if each is None else len(each) + 1 for each in self.categories])
