@@ -28,7 +28,8 @@ from lamina.data.batches import Batch, Feed
 from lamina.data.examples import Examples
 from lamina.data.files import write_bytes
 from lamina.data.raw import FileRaw, Raw
-from lamina.data.read import read_answers, read_examples
+from lamina.data.read import read_examples
+from lamina.data.tables import read_answers
 from lamina.errors import DataError, LaminaError, ModelFileError, did_you_mean, sentence
 from lamina.inputs import Input, build_input
 from lamina.networks import Network, build_network

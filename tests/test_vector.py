@@ -138,3 +138,26 @@ def test_commands_on_a_table(trained, tmp_path, capsys):
     assert "50 examples" in capsys.readouterr().out
     classical = load(root / "runs" / "table-1" / "classical.lamina")
     assert classical.evaluate(tmp_path / "test.csv").value > 0.8 and model.task == "recognize"
+
+
+def test_rows_that_repeat_by_nature_are_no_copies(tmp_path):
+    """Two yes-no columns: every row equals others, and all are learned from and tested; one copied row among different ones is a copy."""
+    rng = np.random.default_rng(0)
+    a, b = rng.random(2400) < 0.5, rng.random(2400) < 0.5
+    table = pandas.DataFrame({"a": a, "b": b, "label": np.where(a ^ b ^ (rng.random(2400) < 0.1), "odd", "even")})
+    model = lamina.train(table, epochs=5, out=tmp_path / "m.lamina", runs=tmp_path / "runs", threads=1)
+    assert sum(model.card["examples"].values()) == 2400 and model.card["left_out_of_training"] == 0
+    assert model.card["score"]["n"] > 300 and 0.8 < model.card["score"]["value"] < 0.97
+    unique = pandas.DataFrame({"a": [*range(2399), 7], "label": ["even", "odd"] * 1200})
+    assert lamina.audit(unique).summary()["exact_duplicates"] == 1
+
+
+def test_a_folder_of_tables_is_answered(trained, tmp_path):
+    model, root = trained
+    (root / "many" / "deep").mkdir(parents=True)
+    for name in ("many/a.csv", "many/deep/b.csv"):
+        pandas.DataFrame(made_table(5, seed=2)).to_csv(root / name, index=False)
+    found = model.predict(root / "many")
+    assert len(found) == 10 and found[0].top[0] == found[5].top[0]
+    with pytest.raises(DataError, match="hold tables"):
+        model.predict(tmp_path)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lamina.data.duplicates import Duplicates, find_duplicates
+from lamina.data.duplicates import TOO_MANY, Duplicates, find_duplicates
 from lamina.data.examples import Examples, Finding
 from lamina.data.files import cache_folder, locked, write_json
 from lamina.data.inspection import Inspection
@@ -105,10 +105,27 @@ def audit(examples: Examples, input: Input, settings: Settings, screen: Screen) 
     kept = [inspections[index] for index in usable]
     good = examples.take(usable)
     good, kept = _drop_untrained_labels(good, kept, findings)
+    if input.repeats:
+        good, kept = _tell_apart(good, kept)
     duplicates = find_duplicates([i.content for i in kept], [i.fingerprint for i in kept], lambda a, b: _same(input, good, a, b))
     findings.extend(_about_duplicates(good, duplicates))
     findings.extend(_about_labels(good))
     return Audit(good, kept, findings, duplicates, len(examples) + len(examples.findings), time.monotonic() - start)
+
+
+def _tell_apart(examples: Examples, inspections: list[Inspection]) -> tuple[Examples, list[Inspection]]:
+    """Where many examples equal others, as rows of few columns do, they are alike by nature, not copies: each gets a content of its own."""
+    counts = Counter(inspection.content for inspection in inspections)
+    touched = sum(count for count in counts.values() if count > 1)
+    if touched <= TOO_MANY * len(inspections):
+        return examples, inspections
+    seen: Counter[str] = Counter()
+    apart = []
+    for inspection in inspections:
+        seen[inspection.content] += 1
+        apart.append(dataclasses.replace(inspection, content=f"{inspection.content}-{seen[inspection.content]}"))
+    note = f"{touched} rows equal another one: alike by nature, not copies. Each is an example of its own."
+    return dataclasses.replace(examples, notes=(*examples.notes, note)), apart
 
 
 def stop_if_bad(report: Audit, settings: Settings) -> None:

@@ -5,15 +5,10 @@ read_examples("photos/", settings, pictures)  ->  Examples
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 import os
 import re
-import sys
 import zipfile
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
@@ -22,19 +17,23 @@ import numpy as np
 
 from lamina.data.examples import Examples, Finding
 from lamina.data.raw import FileRaw, Raw, RowRaw, ZipRaw
+from lamina.data.tables import (
+    LABEL_COLUMNS,
+    PART_COLUMNS,
+    PART_NAMES,
+    PATH_COLUMNS,
+    TABLE_SUFFIXES,
+    cell,
+    find_column,
+    given_parts,
+    labels_of,
+    names_files,
+    read_table,
+)
 from lamina.errors import DataError, UsageError, did_you_mean, sentence
 from lamina.settings import Settings
 
-TABLE_SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
-PART_NAMES = {
-    **dict.fromkeys(("train", "training"), "train"),
-    **dict.fromkeys(("val", "valid", "validation", "dev"), "validation"),
-    **dict.fromkeys(("test", "testing"), "test"),
-}
 SYSTEM_NAMES = {"thumbs.db", "desktop.ini", "__macosx", "ehthumbs.db", "icon\r"}
-PATH_COLUMNS = ("path", "file", "filename", "file_name", "filepath", "image", "image_path", "picture", "photo", "img")
-LABEL_COLUMNS = ("label", "class", "category", "target", "answer", "y", "labels", "class_name")
-PART_COLUMNS = ("split", "part", "subset", "fold_name")
 MAX_TABLE_BYTES = 2_000_000_000
 
 
@@ -259,21 +258,21 @@ def _nothing_to_learn(examples: Examples, modality: Modality, least: int) -> str
 
 
 def _from_table(source: str, content: bytes, path: Path, base: str, settings: Settings, lookup: dict[str, Raw] | None = None) -> Examples:
-    columns = _read_table(content, path)
+    columns = read_table(content, path)
     if not columns or not next(iter(columns.values())):
         raise DataError(sentence(f"The table {path}", "hold a header and at least one row", "nothing", "Write a line such as: path,label"))
-    if not _names_files(columns, settings):
+    if not names_files(columns, settings):
         examples = _from_rows(source, columns, settings, path)
         if settings.group in columns:
             return _noted(examples, settings.group)
         return _with_groups(examples, settings, None)
-    path_column = _find_column(columns, settings.path_column, PATH_COLUMNS, "path", path)
-    label_column = _find_column(columns, settings.label_column, LABEL_COLUMNS, "label", path)
-    given = _given_parts(columns, path)
+    path_column = find_column(columns, settings.path_column, PATH_COLUMNS, "path", path)
+    label_column = find_column(columns, settings.label_column, LABEL_COLUMNS, "label", path)
+    given = given_parts(columns, path)
     names, raws, answers, parts, kept = [], [], [], [], []
     findings: list[Finding] = []
     for row, (file, label) in enumerate(zip(columns[path_column], columns[label_column], strict=True)):
-        file, label = _cell(file), _cell(label)
+        file, label = cell(file), cell(label)
         raw = _find_file(file, base, lookup)
         if not label:
             findings.append(Finding(file or f"row {row + 1}", "no-label", f"row {row + 1} has an empty label", excluded=True))
@@ -293,7 +292,7 @@ def _from_table(source: str, content: bytes, path: Path, base: str, settings: Se
             answers.append(label)
             parts.append(given[row])
             kept.append(row)
-    groups = {name: [_cell(values[row]) for row in kept] for name, values in columns.items()}
+    groups = {name: [cell(values[row]) for row in kept] for name, values in columns.items()}
     examples = Examples(
         source,
         names,
@@ -307,99 +306,26 @@ def _from_table(source: str, content: bytes, path: Path, base: str, settings: Se
     return _with_groups(examples, settings, groups)
 
 
-def _names_files(columns: dict[str, list], settings: Settings) -> bool:
-    """Whether a table names files, and is not the data itself."""
-    return bool(settings.path_column) or any(str(name).strip().lower() in PATH_COLUMNS for name in columns)
-
-
 def _from_rows(source: str, columns: dict[str, list], settings: Settings, where: object) -> Examples:
     """Each row an example: the label column its answer, every other column (but those of parts and groups) a value."""
-    label_column = _find_column(columns, settings.label_column, LABEL_COLUMNS, "label", where)
+    label_column = find_column(columns, settings.label_column, LABEL_COLUMNS, "label", where)
     parted = [
-        name for name in columns if str(name).lower() in PART_COLUMNS and {_cell(v).lower() for v in columns[name]} <= {*PART_NAMES, ""}
+        name for name in columns if str(name).lower() in PART_COLUMNS and {cell(v).lower() for v in columns[name]} <= {*PART_NAMES, ""}
     ]
-    given = _given_parts({name: columns[name] for name in (*parted, label_column)}, where)
+    given = given_parts({name: columns[name] for name in (*parted, label_column)}, where)
     aside = {label_column, settings.group, *parted}
     names = tuple(name for name in columns if name not in aside)
-    labels = [_cell(value.item() if hasattr(value, "item") else value) for value in columns[label_column]]
+    labels = [cell(value.item() if hasattr(value, "item") else value) for value in columns[label_column]]
     rows = list(zip(*(columns[name] for name in names), strict=True)) if names else [()] * len(labels)
     kept = [row for row, label in enumerate(labels) if label]
     findings = tuple(Finding(f"row {row + 1}", "no-label", "its label is empty", True) for row, label in enumerate(labels) if not label)
-    groups = [_cell(value) for value in columns[settings.group]] if settings.group in columns else [""] * len(labels)
+    groups = [cell(value) for value in columns[settings.group]] if settings.group in columns else [""] * len(labels)
     note = f"Table: labels from column {label_column}, values from {len(names)} columns."
     every = Examples(
         source, [f"row {row + 1}" for row in range(len(labels))], [RowRaw(names, row) for row in rows], labels, given, groups, findings,
         (note,), "vector",
     )  # fmt: skip
     return every.take(kept)
-
-
-def read_rows(source: Any, columns: Sequence[str]) -> list[tuple[str, Raw]]:
-    """(name, row) of a table's path, a data frame, a dict, a list of dicts, or numbers [n, columns] (or [columns]) in their order.
-
-    Raises DataError.
-    """
-    if isinstance(source, (str, os.PathLike)):
-        path = Path(source)
-        if not path.is_file():
-            near = did_you_mean(path.name, [p.name for p in path.parent.iterdir()]) if path.parent.is_dir() else ""
-            raise DataError(sentence(f"The table {path}", "be a file with a header and rows", "nothing there", near))
-        found = _read_table(path.read_bytes() if path.suffix.lower() != ".parquet" else b"", path)
-    elif hasattr(source, "columns") and hasattr(source, "__getitem__"):
-        found = {str(name): list(source[name]) for name in source.columns}
-    elif isinstance(source, dict):
-        found = {str(name): [value] for name, value in source.items()}
-    elif isinstance(source, (list, tuple)) and source and isinstance(source[0], dict):
-        found = {str(name): [row.get(name) for row in source] for name in dict.fromkeys(name for row in source for name in row)}
-    else:
-        values = _numbers(source)
-        if values is None or values.shape[1] != len(columns):
-            got = type(source).__name__ if values is None else f"{values.shape[1]} columns"
-            raise DataError(sentence("The rows", f"be a table, dicts, or numbers in {len(columns)} columns", got))
-        found = {name: values[:, place].tolist() for place, name in enumerate(columns)}
-    names, where = tuple(found), f"{Path(source).name} " if isinstance(source, (str, os.PathLike)) else ""
-    rows: list[tuple[str, Raw]] = [
-        (f"{where}row {row + 1}", RowRaw(names, values)) for row, values in enumerate(zip(*found.values(), strict=True))
-    ]
-    if not rows:
-        raise DataError(sentence("The rows", "be at least one, with its columns by name", "none"))
-    return rows
-
-
-def _numbers(values: Any) -> np.ndarray | None:
-    """[n, columns] numbers; None when the values are none."""
-    try:
-        array = np.asarray(values)
-    except ValueError:
-        return None
-    array = array[None] if array.ndim == 1 else array
-    return array if array.ndim == 2 and array.dtype.kind in "biuf" else None
-
-
-def _given_parts(columns: dict[str, list], where: object) -> list[str]:
-    """The part of each row as the table's split column says it; "" where there is none."""
-    column = next((name for name in columns if name.lower() in PART_COLUMNS), None)
-    if column is None:
-        return [""] * len(next(iter(columns.values())))
-    words = [_cell(value).lower() for value in columns[column]]
-    for row, word in enumerate(words):
-        if word and word not in PART_NAMES:
-            raise DataError(
-                sentence(
-                    f"Column {column} of {where}, row {row + 1},",
-                    "be train, validation, test or empty",
-                    word,
-                    did_you_mean(word, PART_NAMES),
-                )
-            )
-    return [PART_NAMES.get(word, "") for word in words]
-
-
-def _cell(value: Any) -> str:
-    """A table's cell as text; missing values of any library are empty."""
-    if not isinstance(value, str) and (value is None or str(value) in ("nan", "NaT", "<NA>")):
-        return ""
-    return str(value).strip()
 
 
 def _find_file(file: str, base: str, lookup: dict[str, Raw] | None) -> Raw | None:
@@ -412,109 +338,9 @@ def _find_file(file: str, base: str, lookup: dict[str, Raw] | None) -> Raw | Non
     return FileRaw(full) if base and os.path.isfile(full) else None
 
 
-def _find_column(columns: dict[str, list], wanted: str, usual: Sequence[str], what: str, where: object) -> str:
-    if wanted:
-        if wanted in columns:
-            return wanted
-        raise UsageError(
-            sentence(
-                f"--{what}-column of {where}", "be one of " + ", ".join(map(str, columns)), wanted, did_you_mean(wanted, map(str, columns))
-            )
-        )
-    by_name = {str(name).strip().lower(): name for name in reversed(list(columns))}
-    for name in usual:
-        if name in by_name:
-            return by_name[name]
-    raise DataError(
-        sentence(
-            f"The table {where}",
-            f"have a {what} column (one of {', '.join(usual[:5])} …)",
-            "columns " + ", ".join(map(str, columns)),
-            f"Name it with --{what}-column.",
-        )
-    )
-
-
-def _read_table(content: bytes, path: Path) -> dict[str, list]:
-    """Columns by name. CSV and TSV with a header, JSON lines, Parquet (extra `tables`)."""
-    suffix = path.suffix.lower()
-    if suffix == ".parquet":
-        return _read_parquet(content, path)
-    try:
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise DataError(
-            sentence(f"The table {path}", "be UTF-8 text", f"byte {error.start} of another encoding", "Save it as UTF-8.")
-        ) from error
-    if suffix in (".jsonl", ".ndjson"):
-        return _read_json_lines(text, path)
-    csv.field_size_limit(min(sys.maxsize, 2**31 - 1))
-    delimiter = "\t" if suffix == ".tsv" else max(",;\t", key=text.split("\n", 1)[0].count)
-    try:
-        rows = [row for row in csv.reader(io.StringIO(text, newline=""), delimiter=delimiter) if row]
-    except csv.Error as error:
-        raise DataError(sentence(f"The table {path}", "be well-formed CSV", str(error), "Check the quotes.")) from error
-    if not rows:
-        return {}
-    header, body = [name.strip() for name in rows[0]], rows[1:]
-    for number, row in enumerate(body, start=2):
-        if len(row) != len(header):
-            raise DataError(
-                sentence(
-                    f"Row {number} of the table {path}",
-                    f"have {len(header)} cells like its header",
-                    len(row),
-                    "Quote cells that contain the delimiter.",
-                )
-            )
-    return {name: [row[column] for row in body] for column, name in enumerate(header)}
-
-
-def _read_json_lines(text: str, path: Path) -> dict[str, list]:
-    rows = []
-    for number, line in enumerate(text.split("\n"), start=1):
-        if line.strip():
-            try:
-                rows.append(json.loads(line))
-            except (json.JSONDecodeError, RecursionError) as error:
-                raise DataError(sentence(f"Line {number} of {path}", "be one JSON object", line, str(error))) from error
-            if not isinstance(rows[-1], dict):
-                raise DataError(sentence(f"Line {number} of {path}", "be one JSON object", line))
-    names = list(dict.fromkeys(name for row in rows for name in row))
-    return {name: [row.get(name) for row in rows] for name in names}
-
-
-def _read_parquet(content: bytes, path: Path) -> dict[str, list]:
-    try:
-        import pyarrow
-        import pyarrow.parquet
-    except ImportError as error:
-        raise DataError(
-            sentence(f"The table {path}", "be readable here", "no library for Parquet", "Run: pip install 'lamina[tables]'")
-        ) from error
-    try:
-        table = pyarrow.parquet.read_table(pyarrow.BufferReader(content) if content else path)
-    except (pyarrow.ArrowException, OSError) as error:
-        raise DataError(sentence(f"The table {path}", "be a readable Parquet file", str(error))) from error
-    return {str(name): table.column(name).to_pylist() for name in table.column_names}
-
-
-def read_answers(path: Path, names: Sequence[str], settings: Settings) -> list[str]:
-    """The answers of another system to the examples of these names, from a table with a file and a label column; in the order of the names.
-
-    An empty label is an answer, too: none of these. Raises DataError naming what is missing.
-    """
-    found = _labels_of(path, names, settings, "answers")
-    missing = [name for name, label in zip(names, found, strict=True) if label is None]
-    if missing:
-        told = f"{len(missing)} of {len(names)} missing, such as {missing[0]}"
-        raise DataError(sentence(f"The answers {path}", "name every example that is scored", told))
-    return [label or "" for label in found]
-
-
 def _corrected(examples: Examples, settings: Settings) -> Examples:
     """With the labels of the table --labels in place of the data's own."""
-    found = _labels_of(Path(settings.labels), examples.names, settings, "labels")
+    found = labels_of(Path(settings.labels), examples.names, settings, "labels")
     if not any(found):
         raise DataError(
             sentence(f"The labels {settings.labels}", "name some of the examples", "none", f"A name looks like {examples.names[0]}.")
@@ -527,33 +353,6 @@ def _corrected(examples: Examples, settings: Settings) -> Examples:
     return replace(examples, answers=answers, notes=(*examples.notes, note))
 
 
-def _labels_of(path: Path, names: Sequence[str], settings: Settings, what: str) -> list[str | None]:
-    """The label that a table with a file and a label column gives to each name; None where it has no such row.
-
-    A name is found as it is, else where one of the two paths ends with the whole of the other.
-    """
-    if not path.is_file():
-        near = did_you_mean(path.name, [p.name for p in path.parent.iterdir()]) if path.parent.is_dir() else ""
-        raise DataError(sentence(f"The {what} {path}", "be a table with a file and a label column", "nothing there", near))
-    columns = _read_table(path.read_bytes() if path.suffix.lower() != ".parquet" else b"", path)
-    if not columns or not next(iter(columns.values())):
-        raise DataError(sentence(f"The {what} {path}", "hold a header and at least one row", "nothing"))
-    path_column, label_column = (wanted if wanted in columns else "" for wanted in (settings.path_column, settings.label_column))
-    files = [_cell(value).replace("\\", "/") for value in columns[_find_column(columns, path_column, PATH_COLUMNS, "path", path)]]
-    labels = [_cell(value) for value in columns[_find_column(columns, label_column, LABEL_COLUMNS, "label", path)]]
-    whole = dict(zip(files, labels, strict=True))
-    ends: dict[str, list[str]] = {}
-    for file in whole:
-        ends.setdefault(file.rsplit("/", 1)[-1], []).append(file)
-
-    def find(name: str) -> str | None:
-        near = ends.get(name.rsplit("/", 1)[-1], [])
-        below = [file for file in near if file.endswith("/" + name) or name.endswith("/" + file)]
-        return whole[name] if name in whole else whole[below[0]] if len(below) == 1 else None
-
-    return [find(name) for name in names]
-
-
 # ---------------------------------------------------------------- values in memory
 
 
@@ -563,12 +362,12 @@ def _from_memory(source: Any, settings: Settings) -> Examples:
         return source
     if hasattr(source, "columns") and hasattr(source, "__getitem__"):
         columns = {str(name): list(source[name]) for name in source.columns}
-        if not _names_files(columns, settings):
+        if not names_files(columns, settings):
             return _from_rows("(values in memory)", columns, settings, "the data frame")
-        path_column = _find_column(columns, settings.path_column, PATH_COLUMNS, "path", "the data frame")
-        label_column = _find_column(columns, settings.label_column, LABEL_COLUMNS, "label", "the data frame")
+        path_column = find_column(columns, settings.path_column, PATH_COLUMNS, "path", "the data frame")
+        label_column = find_column(columns, settings.label_column, LABEL_COLUMNS, "label", "the data frame")
         values, answers, extra = columns[path_column], columns[label_column], columns
-        parts = _given_parts(columns, "the data frame") if columns[label_column] else []
+        parts = given_parts(columns, "the data frame") if columns[label_column] else []
     else:
         if isinstance(source, dict) and {"x", "y"} <= set(source):
             source = (source["x"], source["y"])
@@ -584,12 +383,12 @@ def _from_memory(source: Any, settings: Settings) -> Examples:
         parts = [""] * len(values)
     raws = [FileRaw(os.fspath(value)) if isinstance(value, (str, os.PathLike)) else value for value in values]
     names = [raw.path if isinstance(raw, FileRaw) else f"row {row}" for row, raw in enumerate(raws)]
-    labels = [_cell(answer.item() if hasattr(answer, "item") else answer) for answer in answers]
+    labels = [cell(answer.item() if hasattr(answer, "item") else answer) for answer in answers]
     findings = tuple(Finding(name, "no-label", "its label is empty", True) for name, label in zip(names, labels, strict=True) if not label)
     kept = [row for row, label in enumerate(labels) if label]
     examples = Examples("(values in memory)", names, raws, labels, parts, [""] * len(names), findings)
     if extra is not None and settings.group in extra:
-        examples = _with_groups(examples, settings, {name: [_cell(v) for v in values] for name, values in extra.items()})
+        examples = _with_groups(examples, settings, {name: [cell(v) for v in values] for name, values in extra.items()})
     return examples.take(kept)
 
 

@@ -29,6 +29,9 @@ class Input(ABC):
     draws: ClassVar[int] = 0
     """Random numbers that `augment` uses per example. The first alternates between the halves of [0, 1) from epoch to epoch."""
 
+    repeats: ClassVar[bool] = False
+    """Whether many equal values are no copies: rows of few columns repeat by nature."""
+
     def __init_subclass__(cls, **keywords: Any) -> None:
         super().__init_subclass__(**keywords)
         if "kind" in cls.__dict__:

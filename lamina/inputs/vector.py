@@ -7,7 +7,7 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeGuard
 
 import numpy as np
 from torch import Tensor
@@ -34,6 +34,7 @@ class VectorInput(Input):
     """A row as float32 [columns]: a number as it is (NaN: missing), a category as its place from 1 (0: missing or other)."""
 
     kind: ClassVar[str] = "vector"
+    repeats: ClassVar[bool] = True
     plural: ClassVar[str] = "rows"
 
     columns: tuple[str, ...] = ()
@@ -67,16 +68,12 @@ class VectorInput(Input):
     def from_state(cls, state: dict[str, Any]) -> VectorInput:
         """Raises ModelFileError when `state` is not one."""
         columns, categories = state.get("columns"), state.get("categories")
-        good = isinstance(columns, list) and isinstance(categories, list) and 1 <= len(columns) == len(categories) <= MOST_COLUMNS
-        good = good and all(isinstance(name, str) for name in columns)  # type: ignore[union-attr]
-        for each in categories if good else []:  # type: ignore[union-attr]
-            named = isinstance(each, list) and len(each) <= MOST_CATEGORIES and all(isinstance(name, str) for name in each)
-            good = good and (each is None or named)
-        if not good:
+        if not (_are_names(columns, MOST_COLUMNS) and columns and isinstance(categories, list) and len(categories) == len(columns)
+                and all(each is None or _are_names(each, MOST_CATEGORIES) for each in categories)):  # fmt: skip
             raise ModelFileError(
                 sentence("The table input of the model", "name its columns, each of numbers or with its categories", state)
             )
-        return cls(tuple(columns), tuple(None if each is None else tuple(each) for each in categories))  # type: ignore[arg-type, union-attr]
+        return cls(tuple(columns), tuple(None if each is None else tuple(each) for each in categories))
 
     # ------------------------------------------------------------ reading
 
@@ -102,7 +99,7 @@ class VectorInput(Input):
         return [own[name] for name in self.columns]
 
     def rows(self, source: Any) -> list[tuple[str, Raw]] | None:
-        from lamina.data.read import read_rows
+        from lamina.data.tables import read_rows
 
         return read_rows(source, self.columns)
 
@@ -131,6 +128,10 @@ class VectorInput(Input):
             row = [value % 17 - 8 if names is None else value % (len(names) + 1) for value, names in pairs]
             made.append(np.array(row, np.float32))
         return made
+
+
+def _are_names(value: Any, most: int) -> TypeGuard[list[str]]:
+    return isinstance(value, list) and len(value) <= most and all(isinstance(name, str) for name in value)
 
 
 def _missing(value: Any) -> bool:

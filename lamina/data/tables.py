@@ -1,0 +1,233 @@
+"""Tables: CSV, TSV, JSON lines and Parquet as columns by name; which column is which; their rows; labels by file name."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lamina.data.raw import Raw, RowRaw
+from lamina.errors import DataError, UsageError, did_you_mean, sentence
+from lamina.settings import Settings
+
+TABLE_SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
+PATH_COLUMNS = ("path", "file", "filename", "file_name", "filepath", "image", "image_path", "picture", "photo", "img")
+LABEL_COLUMNS = ("label", "class", "category", "target", "answer", "y", "labels", "class_name")
+PART_COLUMNS = ("split", "part", "subset", "fold_name")
+PART_NAMES = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("val", "valid", "validation", "dev"), "validation"),
+    **dict.fromkeys(("test", "testing"), "test"),
+}
+
+
+def read_table(content: bytes, path: Path) -> dict[str, list]:
+    """Columns by name. CSV and TSV with a header, JSON lines, Parquet (extra `tables`)."""
+    suffix = path.suffix.lower()
+    if suffix == ".parquet":
+        return _read_parquet(content, path)
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise DataError(
+            sentence(f"The table {path}", "be UTF-8 text", f"byte {error.start} of another encoding", "Save it as UTF-8.")
+        ) from error
+    if suffix in (".jsonl", ".ndjson"):
+        return _read_json_lines(text, path)
+    csv.field_size_limit(min(sys.maxsize, 2**31 - 1))
+    delimiter = "\t" if suffix == ".tsv" else max(",;\t", key=text.split("\n", 1)[0].count)
+    try:
+        rows = [row for row in csv.reader(io.StringIO(text, newline=""), delimiter=delimiter) if row]
+    except csv.Error as error:
+        raise DataError(sentence(f"The table {path}", "be well-formed CSV", str(error), "Check the quotes.")) from error
+    if not rows:
+        return {}
+    header, body = [name.strip() for name in rows[0]], rows[1:]
+    for number, row in enumerate(body, start=2):
+        if len(row) != len(header):
+            raise DataError(
+                sentence(
+                    f"Row {number} of the table {path}",
+                    f"have {len(header)} cells like its header",
+                    len(row),
+                    "Quote cells that contain the delimiter.",
+                )
+            )
+    return {name: [row[column] for row in body] for column, name in enumerate(header)}
+
+
+def _read_json_lines(text: str, path: Path) -> dict[str, list]:
+    rows = []
+    for number, line in enumerate(text.split("\n"), start=1):
+        if line.strip():
+            try:
+                rows.append(json.loads(line))
+            except (json.JSONDecodeError, RecursionError) as error:
+                raise DataError(sentence(f"Line {number} of {path}", "be one JSON object", line, str(error))) from error
+            if not isinstance(rows[-1], dict):
+                raise DataError(sentence(f"Line {number} of {path}", "be one JSON object", line))
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    return {name: [row.get(name) for row in rows] for name in names}
+
+
+def _read_parquet(content: bytes, path: Path) -> dict[str, list]:
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ImportError as error:
+        raise DataError(
+            sentence(f"The table {path}", "be readable here", "no library for Parquet", "Run: pip install 'lamina[tables]'")
+        ) from error
+    try:
+        table = pyarrow.parquet.read_table(pyarrow.BufferReader(content) if content else path)
+    except (pyarrow.ArrowException, OSError) as error:
+        raise DataError(sentence(f"The table {path}", "be a readable Parquet file", str(error))) from error
+    return {str(name): table.column(name).to_pylist() for name in table.column_names}
+
+
+def find_column(columns: dict[str, list], wanted: str, usual: Sequence[str], what: str, where: object) -> str:
+    if wanted:
+        if wanted in columns:
+            return wanted
+        raise UsageError(
+            sentence(
+                f"--{what}-column of {where}", "be one of " + ", ".join(map(str, columns)), wanted, did_you_mean(wanted, map(str, columns))
+            )
+        )
+    by_name = {str(name).strip().lower(): name for name in reversed(list(columns))}
+    for name in usual:
+        if name in by_name:
+            return by_name[name]
+    raise DataError(
+        sentence(
+            f"The table {where}",
+            f"have a {what} column (one of {', '.join(usual[:5])} …)",
+            "columns " + ", ".join(map(str, columns)),
+            f"Name it with --{what}-column.",
+        )
+    )
+
+
+def names_files(columns: dict[str, list], settings: Settings) -> bool:
+    """Whether a table names files, and is not the data itself."""
+    return bool(settings.path_column) or any(str(name).strip().lower() in PATH_COLUMNS for name in columns)
+
+
+def given_parts(columns: dict[str, list], where: object) -> list[str]:
+    """The part of each row as the table's split column says it; "" where there is none."""
+    column = next((name for name in columns if name.lower() in PART_COLUMNS), None)
+    if column is None:
+        return [""] * len(next(iter(columns.values())))
+    words = [cell(value).lower() for value in columns[column]]
+    for row, word in enumerate(words):
+        if word and word not in PART_NAMES:
+            raise DataError(
+                sentence(
+                    f"Column {column} of {where}, row {row + 1},",
+                    "be train, validation, test or empty",
+                    word,
+                    did_you_mean(word, PART_NAMES),
+                )
+            )
+    return [PART_NAMES.get(word, "") for word in words]
+
+
+def cell(value: Any) -> str:
+    """A table's cell as text; missing values of any library are empty."""
+    if not isinstance(value, str) and (value is None or str(value) in ("nan", "NaT", "<NA>")):
+        return ""
+    return str(value).strip()
+
+
+def read_rows(source: Any, columns: Sequence[str]) -> list[tuple[str, Raw]]:
+    """(name, row) of a table's path, a folder of tables, a data frame, a dict, a list of dicts, or numbers [n, columns] or [columns].
+
+    Raises DataError.
+    """
+    if isinstance(source, (str, os.PathLike)):
+        path = Path(source)
+        if path.is_dir():
+            tables = sorted(each for each in path.rglob("*") if each.suffix.lower() in TABLE_SUFFIXES and not each.name.startswith("."))
+            if not tables:
+                raise DataError(sentence(f"The folder {path}", "hold tables (" + ", ".join(TABLE_SUFFIXES) + ")", "none"))
+            return [row for table in tables for row in read_rows(table, columns)]
+        if not path.is_file():
+            near = did_you_mean(path.name, [p.name for p in path.parent.iterdir()]) if path.parent.is_dir() else ""
+            raise DataError(sentence(f"The table {path}", "be a file with a header and rows", "nothing there", near))
+        found = read_table(path.read_bytes() if path.suffix.lower() != ".parquet" else b"", path)
+    elif hasattr(source, "columns") and hasattr(source, "__getitem__"):
+        found = {str(name): list(source[name]) for name in source.columns}
+    elif isinstance(source, dict):
+        found = {str(name): [value] for name, value in source.items()}
+    elif isinstance(source, (list, tuple)) and source and isinstance(source[0], dict):
+        found = {str(name): [row.get(name) for row in source] for name in dict.fromkeys(name for row in source for name in row)}
+    else:
+        values = _numbers(source)
+        if values is None or values.shape[1] != len(columns):
+            got = type(source).__name__ if values is None else f"{values.shape[1]} columns"
+            raise DataError(sentence("The rows", f"be a table, dicts, or numbers in {len(columns)} columns", got))
+        found = {name: values[:, place].tolist() for place, name in enumerate(columns)}
+    names, where = tuple(found), f"{Path(source).name} " if isinstance(source, (str, os.PathLike)) else ""
+    rows: list[tuple[str, Raw]] = [
+        (f"{where}row {row + 1}", RowRaw(names, values)) for row, values in enumerate(zip(*found.values(), strict=True))
+    ]
+    if not rows:
+        raise DataError(sentence("The rows", "be at least one, with its columns by name", "none"))
+    return rows
+
+
+def _numbers(values: Any) -> np.ndarray | None:
+    """[n, columns] numbers; None when the values are none."""
+    try:
+        array = np.asarray(values)
+    except ValueError:
+        return None
+    array = array[None] if array.ndim == 1 else array
+    return array if array.ndim == 2 and array.dtype.kind in "biuf" else None
+
+
+def read_answers(path: Path, names: Sequence[str], settings: Settings) -> list[str]:
+    """The answers of another system to the examples of these names, from a table with a file and a label column; in the order of the names.
+
+    An empty label is an answer, too: none of these. Raises DataError naming what is missing.
+    """
+    found = labels_of(path, names, settings, "answers")
+    missing = [name for name, label in zip(names, found, strict=True) if label is None]
+    if missing:
+        told = f"{len(missing)} of {len(names)} missing, such as {missing[0]}"
+        raise DataError(sentence(f"The answers {path}", "name every example that is scored", told))
+    return [label or "" for label in found]
+
+
+def labels_of(path: Path, names: Sequence[str], settings: Settings, what: str) -> list[str | None]:
+    """The label that a table with a file and a label column gives to each name; None where it has no such row.
+
+    A name is found as it is, else where one of the two paths ends with the whole of the other.
+    """
+    if not path.is_file():
+        near = did_you_mean(path.name, [p.name for p in path.parent.iterdir()]) if path.parent.is_dir() else ""
+        raise DataError(sentence(f"The {what} {path}", "be a table with a file and a label column", "nothing there", near))
+    columns = read_table(path.read_bytes() if path.suffix.lower() != ".parquet" else b"", path)
+    if not columns or not next(iter(columns.values())):
+        raise DataError(sentence(f"The {what} {path}", "hold a header and at least one row", "nothing"))
+    path_column, label_column = (wanted if wanted in columns else "" for wanted in (settings.path_column, settings.label_column))
+    files = [cell(value).replace("\\", "/") for value in columns[find_column(columns, path_column, PATH_COLUMNS, "path", path)]]
+    labels = [cell(value) for value in columns[find_column(columns, label_column, LABEL_COLUMNS, "label", path)]]
+    whole = dict(zip(files, labels, strict=True))
+    ends: dict[str, list[str]] = {}
+    for file in whole:
+        ends.setdefault(file.rsplit("/", 1)[-1], []).append(file)
+
+    def find(name: str) -> str | None:
+        near = ends.get(name.rsplit("/", 1)[-1], [])
+        below = [file for file in near if file.endswith("/" + name) or name.endswith("/" + file)]
+        return whole[name] if name in whole else whole[below[0]] if len(below) == 1 else None
+
+    return [find(name) for name in names]
