@@ -15,7 +15,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -23,6 +23,9 @@ from lamina.errors import DataError, Interrupted, LaminaError, UsageError, did_y
 from lamina.screen import Screen, percent
 from lamina.settings import Settings, descriptions, field_types
 from lamina.task import Score
+
+if TYPE_CHECKING:
+    from lamina.model import Model
 
 BEGUN = time.monotonic()
 READING = ("path_column", "label_column", "group", "max_pixels", "samples_from", "cache", "threads")
@@ -81,8 +84,29 @@ def train(
     """Audit DATA, train a network inside the time budget, score it, and save it as NAME.lamina."""
     from lamina.pipeline import train as run
 
-    model = run(data, out=out, runs=runs, screen=_screen(json_), begun=BEGUN, **settings)
+    screen = _screen(json_)
+    model = run(data, out=out, runs=runs, screen=screen, begun=BEGUN, **settings)
+    _curve_in_time_left(model, data, settings.get("minutes"), screen)
     _print_training(model, json_)
+
+
+def _curve_in_time_left(model: Model, data: str, minutes: float | None, screen: Screen) -> None:
+    """Where training needed so little of --minutes that a learning curve fits into the rest, it is made, too. Ctrl-C leaves it out."""
+    from lamina.studies import CURVE_LEAST_MINUTES, learning_curve
+
+    left = (minutes or 0.0) - (time.monotonic() - BEGUN) / 60
+    if left < CURVE_LEAST_MINUTES or model.verdict is None:
+        return
+    screen.say(f"Curve       {left:.1f} minutes are left: what would more examples bring? (Ctrl-C leaves it out)")
+    try:
+        found = learning_curve(model, left, data=data, screen=screen)
+    except UsageError as error:  # too few examples for it
+        screen.say(f"            {error}")
+    except (Interrupted, KeyboardInterrupt):
+        screen.say("            left out; the model and its report are saved")
+    else:
+        for kind, told in found["advice"].items():
+            screen.say(f"            {kind}: {told}")
 
 
 @app.command()
@@ -189,8 +213,8 @@ def verdict(
     for line in table(found):
         screen.say(line)
     for each in found.contenders:
-        if each.decisions:
-            screen.say(f"{each.kind}, settled by people: {'; '.join(each.decisions)}")
+        if each.settled:
+            screen.say(f"{each.kind}, settled by people: {'; '.join(each.settled)}")
         for note in each.notes:
             screen.say(f"{each.kind}: {note}")
     for kind, told in curve["advice"].items() if curve else ():

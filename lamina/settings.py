@@ -45,10 +45,12 @@ class Settings:
     """How much rare classes count in training: 0 = as often as they occur, 1 = each class alike."""
     start_from: str = ""
     """Layers to begin with: a .lamina file, a folder with safetensors, efficientnet-lite0 or nothing; empty = by the data."""
+    seeds: int = 1
+    """Networks to train from different seeds, so that the verdict's interval holds chance in training, too; --minutes are for all."""
     verdict_share: float = 0.2
-    """Share of the time for the classical opponents of the verdict; 0 = no verdict."""
+    """Share of the time, at most, for the opponents of the verdict; training gets what they leave; 0 = no verdict."""
     use: str = "deep"
-    """Which model is saved: deep, classical or best (by the validation part; where examples are cross-fitted, by that score)."""
+    """Which model is saved: deep, classical, borrowed or best (by the validation part; where examples are cross-fitted, by that score)."""
     margin: float = 0.5
     """The verdict's margin, in points of accuracy: smaller differences count as none."""
     path_column: str = ""
@@ -77,6 +79,7 @@ class Settings:
         _check(self.epochs is None or 0 < self.epochs <= 1_000_000, "epochs", "be above 0", self.epochs)
         _check(self.minutes is None or self.epochs is None, "minutes", "stand alone: give --minutes or --epochs, not both", "both")
         _check(0 <= self.seed < 2**31, "seed", "be between 0 and 2147483647", self.seed)
+        _check(1 <= self.seeds <= 20, "seeds", "be between 1 and 20", self.seeds)
         _check(0 <= self.threads <= 1024, "threads", "be between 0 (all) and 1024", self.threads)
         for name, low, high in (("batch", 0, 1 << 20), ("micro_batch", 0, 1 << 20), ("side", 0, 1024), ("width", 0, 1024)):
             _check(low <= getattr(self, name) <= high, name, f"be between {low} (from the data) and {high}", getattr(self, name))
@@ -92,7 +95,7 @@ class Settings:
         for name, allowed in (
             ("device", ("auto", "cpu", "cuda", "mps")),
             ("precision", ("auto", "fp32", "bf16")),
-            ("use", ("deep", "classical", "best")),
+            ("use", ("deep", "classical", "borrowed", "best")),
         ):
             value = getattr(self, name)
             _check(value in allowed, name, "be one of " + ", ".join(allowed), value, did_you_mean(value, allowed))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import tempfile
+import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
@@ -14,19 +15,21 @@ from typing import Any
 import numpy as np
 import torch
 
-from lamina.classical.curve import advice, fit_curve
+from lamina.classical.curve import Curve, advice, fit_curve
 from lamina.classical.suspects import find_suspects
-from lamina.data.audit import audit, show_audit, stop_if_bad
+from lamina.data.audit import Audit, audit, show_audit, stop_if_bad
 from lamina.data.batches import Feed
 from lamina.data.cache import decode
+from lamina.data.examples import Examples
 from lamina.data.files import write_json
-from lamina.data.split import divide, load_split
+from lamina.data.split import Split, divide, load_split
 from lamina.errors import UsageError, sentence
 from lamina.model import Model
 from lamina.pipeline import read_for, train
 from lamina.report.page import CURVE, FACTS, write_report
 from lamina.screen import Screen, percent
-from lamina.settings import cores, make_settings
+from lamina.settings import Settings, cores, make_settings
+from lamina.start import FEW, NOTHING
 from lamina.tasks import find_task
 from lamina.training.device import keep_memory
 
@@ -35,8 +38,12 @@ CURVE_SHARES, CURVE_DRAWS = (1 / 16, 1 / 8, 1 / 4, 1 / 2, 1.0), 2
 """Parts of the training examples for the learning curve, nested; so many times drawn anew."""
 CURVE_LEAST = 12
 """Examples a class in the smallest part."""
-CURVE_LEAST_MINUTES = 0.25
-"""For one training of the learning curve."""
+CURVE_ONE_MINUTES = 0.25
+"""For one training of the learning curve, at least."""
+CURVE_TRAININGS = len(CURVE_SHARES) * CURVE_DRAWS
+CURVE_LEAST_MINUTES = CURVE_TRAININGS * CURVE_ONE_MINUTES
+CURVE_VERDICT = 0.2
+"""--verdict-share of those trainings."""
 
 
 def suspects(data: Any, *, screen: Screen | None = None, **settings: Any) -> list[dict[str, Any]]:
@@ -64,63 +71,117 @@ def suspects(data: Any, *, screen: Screen | None = None, **settings: Any) -> lis
 
 
 def learning_curve(model: Model, minutes: float, *, data: Any = None, screen: Screen | None = None) -> dict[str, Any]:
-    """Train both families on nested parts of the training examples; what more examples should bring. Kept in the run folder as curve.json.
+    """Train every family on nested parts of the training examples; what more examples should bring. Kept in the run folder as curve.json.
 
-    `minutes` are for all trainings together. The test part only reports. Raises UsageError when they are too few.
+    `minutes` are for all trainings together. The test part only reports. Raises UsageError when they, or the examples, are too few.
     """
-    screen, card, share = screen or Screen(quiet=True), model.card, sum(CURVE_SHARES) * CURVE_DRAWS
-    trainings = len(CURVE_SHARES) * CURVE_DRAWS
-    if minutes < trainings * CURVE_LEAST_MINUTES:
-        raise UsageError(sentence("--minutes", f"be at least {trainings * CURVE_LEAST_MINUTES:g} for {trainings} trainings", minutes))
-    aside = {"minutes": None, "epochs": None, "split": "", "labels": "", "group": "", "use": "deep", "verdict_share": 0.2}
-    asked = {**card["settings"], **aside}
-    read_as = make_settings({**card["settings"], "minutes": None, "epochs": None, "verdict_share": 0.2})
+    screen, run = screen or Screen(quiet=True), Path(model.card["run"])
+    if minutes < CURVE_LEAST_MINUTES:
+        raise UsageError(sentence("--minutes", f"be at least {CURVE_LEAST_MINUTES:g} for {CURVE_TRAININGS} trainings", minutes))
+    begun = time.monotonic()
+    settings, report, split = _read_again(model, data, screen)
+    pool, classes = split.indices("train"), len(report.examples.labels)
+    sizes = sorted({max(CURVE_LEAST * classes, round(part * len(pool))) for part in CURVE_SHARES})
+    if len(pool) < sizes[-1] or len(sizes) < 3:
+        few = 8 * CURVE_LEAST * classes
+        raise UsageError(sentence("The training part", f"hold at least {few} examples for a learning curve", len(pool)))
+    free = max(0.0, minutes - (time.monotonic() - begun) / 60 - len(sizes) * CURVE_DRAWS * CURVE_ONE_MINUTES)
+    time_for = {size: CURVE_ONE_MINUTES + free * size / (sum(sizes) * CURVE_DRAWS) for size in sizes}
+    points = measure_curve(report.examples, split, time_for, settings, screen)
+    result = {"points": points, **_told_by(points)}
+    if (run / FACTS).exists():
+        write_json(run / CURVE, result)
+        write_report(run, model.card, run / "report.html")
+    return result
+
+
+def _read_again(model: Model, data: Any, screen: Screen) -> tuple[Settings, Audit, Split]:
+    """(settings of the trainings of a curve, the model's own examples, its own split)."""
+    card, run = model.card, Path(model.card["run"])
+    aside = {"minutes": None, "epochs": None, "use": "deep", "seeds": 1, "verdict_share": CURVE_VERDICT}
+    read_as = make_settings({**card["settings"], **aside})
     source = data if data is not None else card["data"]["path"] or card["data"]["source"]
     if isinstance(source, str) and source in ("", "(values in memory)"):
         raise UsageError(sentence("The data of this model", "be given again", "values in memory are not stored", "Give them with --data."))
     report = audit(*read_for(source, find_task(model.task), read_as), read_as, screen)
-    run = Path(card["run"])
     kept = run / "split.json"
     split = divide(report, load_split(kept) if kept.exists() else None)
-    pool = np.array(split.indices("train"))
-    sizes = {max(CURVE_LEAST * len(report.examples.labels), round(part * len(pool))) for part in CURVE_SHARES}
-    if len({size for size in sizes if size <= len(pool)}) < 3:
-        few = 8 * CURVE_LEAST * len(report.examples.labels)
-        raise UsageError(sentence("The training part", f"hold at least {few} examples for a learning curve", len(pool)))
+    start = read_as.start_from or (NOTHING if len(split.indices("train")) > FEW else "")  # few examples of many begin as the many did
+    return replace(read_as, split="", labels="", group="", start_from=start), report, split
+
+
+def measure_curve(
+    examples: Examples, split: Split, time_for: dict[int, float], settings: Settings, screen: Screen, draws: int = CURVE_DRAWS
+) -> list[dict[str, Any]]:
+    """Trainings on nested parts of the training part, {examples: minutes for one}, each `draws` times with other examples.
+
+    Each point is {examples, tested, scores, seconds, errors}, by kind of contender; errors: share of the test part, of deep, by class.
+    """
     beside = [index for part in ("validation", "test") for index in split.indices(part)]
+    pool = np.array(split.indices("train"))
     points: list[dict[str, Any]] = []
-    for draw in range(CURVE_DRAWS):
-        order = _in_turns(np.random.Generator(np.random.Philox(key=draw)).permutation(pool), report.examples.answers)
-        for part in CURVE_SHARES:
-            learned = order[: max(CURVE_LEAST * len(report.examples.labels), round(part * len(order)))].tolist()
-            some = report.examples.take([*learned, *beside])
+    for draw in range(draws):
+        order = _in_turns(np.random.Generator(np.random.Philox(key=draw)).permutation(pool), examples.answers)
+        for size, minutes in sorted(time_for.items()):
+            learned = order[:size].tolist()
             parts = ["train"] * len(learned) + [split.parts[index] for index in beside] if beside else [""] * len(learned)
-            time_for = CURVE_LEAST_MINUTES + (minutes - trainings * CURVE_LEAST_MINUTES) * part / share
-            own: dict[str, Any] = {**asked, "minutes": time_for, "seed": draw}
+            some = replace(examples.take([*learned, *beside]), parts=parts, notes=())
             with tempfile.TemporaryDirectory() as place:
-                own["cache"] = str(Path(place) / "cache")
-                trained = train(replace(some, parts=parts, notes=()), out=Path(place) / "m.lamina", runs=Path(place) / "runs", **own)
+                own: dict[str, Any] = {
+                    **dataclasses.asdict(settings),
+                    "minutes": minutes,
+                    "seed": draw,
+                    "cache": str(Path(place) / "cache"),
+                }
+                trained = train(some, out=Path(place) / "m.lamina", runs=Path(place) / "runs", **own)
+                facts = json.loads((Path(trained.card["run"]) / FACTS).read_text("utf-8", "surrogateescape"))
             found = trained.verdict
             assert found is not None
-            scores = {each.kind: each.score.value for each in found.contenders}
-            seconds = {each.kind: each.seconds for each in found.contenders}
-            points.append({"examples": len(learned), "tested": found.contenders[0].score.n, "scores": scores, "seconds": seconds})
-            screen.say(
-                f"            {len(learned):,} examples: deep {percent(scores['deep'])} %, classical {percent(scores['classical'])} %"
-            )
-    facts = json.loads((run / FACTS).read_text("utf-8", "surrogateescape")) if (run / FACTS).exists() else None
-    wrong = Counter(t for t, label in zip(facts["truths"], facts["labels"], strict=True) if t != label) if facts else Counter()
-    weakest = wrong.most_common(1)[0][0] if wrong else report.examples.labels[0]
-    told = {}
-    for kind in ("deep", "classical"):
-        errors = [1 - point["scores"][kind] for point in points]
-        curve = fit_curve([point["examples"] for point in points], errors, [point["tested"] for point in points])
-        told[kind] = advice(curve, weakest)
-    result = {"points": points, "advice": told}
-    if (run / FACTS).exists():
-        write_json(run / CURVE, result)
-        write_report(run, card, run / "report.html")
-    return result
+            wrong = Counter(truth for truth, label in zip(facts["truths"], facts["labels"], strict=True) if truth != label)
+            points.append({
+                "examples": size, "tested": found.contenders[0].score.n,
+                "scores": {each.kind: each.score.value for each in found.contenders},
+                "seconds": {each.kind: each.seconds for each in found.contenders},
+                "errors": {label: count / len(facts["truths"]) for label, count in wrong.items()},
+            })  # fmt: skip
+            told = ", ".join(f"{kind} {percent(score)} %" for kind, score in points[-1]["scores"].items() if kind != "trivial")
+            screen.say(f"            {size:,} examples: {told}")
+    return points
+
+
+def curve_of(points: Sequence[dict[str, Any]], kind: str) -> Curve | None:
+    """The curve fitted to one kind of contender; None where it took part at fewer than three sizes."""
+    own = [point for point in points if kind in point["scores"]]
+    if len({point["examples"] for point in own}) < 3:
+        return None
+    errors = [1 - point["scores"][kind] for point in own]
+    return fit_curve([point["examples"] for point in own], errors, [point["tested"] for point in own])
+
+
+def _told_by(points: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """{advice: a sentence by kind, needed: by kind, examples that it needs to reach the other's score}."""
+    curves = {kind: curve for kind in ("deep", "classical", "borrowed") if (curve := curve_of(points, kind)) is not None}
+    most = max(point["examples"] for point in points)
+    needed = {}
+    for kind, other in (("deep", "classical"), ("classical", "deep")):
+        target = float(np.mean([1 - point["scores"][other] for point in points if point["examples"] == most]))
+        needed[kind] = curves[kind].examples_for(target)
+    return {"advice": {kind: advice(curve, _wanting(points)) for kind, curve in curves.items()}, "needed": needed}
+
+
+def _wanting(points: Sequence[dict[str, Any]]) -> str:
+    """The class whose errors fell most from the last size but one to the last: more of it should bring most."""
+    *_, fewer, most = sorted({point["examples"] for point in points})
+
+    def errors(size: int) -> Counter[str]:
+        total: Counter[str] = Counter()
+        for point in points:
+            if point["examples"] == size:
+                total.update(point["errors"])
+        return total
+
+    before, now = errors(fewer), errors(most)
+    return max(before | now, key=lambda label: (before[label] - now[label], now[label]), default="any")
 
 
 def _in_turns(order: np.ndarray, answers: Sequence[str]) -> np.ndarray:

@@ -96,7 +96,7 @@ class Task:
     opponents: Callable[[Input], tuple[Opponent, ...]] = lambda input: ()
     """Fitted input -> the classical ways; without any there is no verdict."""
     decisions: Callable[[Input], tuple[str, ...]] = lambda input: ()
-    """Fitted input -> what people had to think of for the network."""
+    """Fitted input -> the settings that people chose for the network."""
     remarks: Callable[[list[Any], list[Any]], list[str]] = lambda answers, truths: []
     """(answers of the network, true answers) -> lines to say under the score."""
     settle: Callable[[Network, Feed, Any], None] | None = None

@@ -18,7 +18,7 @@ from lamina.classical.features import PICTURE_FEATURES, PictureFeatures, _unifor
 from lamina.classical.fit import Few, Sums, fit_kernel, fit_prototypes, fit_scale
 from lamina.classical.verdict import Contender, Verdict, compare, judge
 from lamina.layers import Context
-from lamina.metrics import paired_interval, paired_test
+from lamina.metrics import paired_interval, paired_interval_over_trainings, paired_test
 from lamina.model import load
 from lamina.task import Score
 
@@ -255,7 +255,7 @@ def test_curve_finds_the_law_and_its_uncertainty():
     about, least, most = curve.more_for(0.01)
     needed = (2.0 / (truth[1600] - 0.01 - 0.04)) ** 2 - 1600
     assert least <= needed <= most and abs(about - needed) < 0.4 * needed
-    assert "collect about" in advice(curve, "cat") and "class cat;" in advice(curve, "cat")
+    assert "collect about" in advice(curve, "cat") and "of class cat;" in advice(curve, "cat")
     assert "flat" in advice(fit_curve(sizes, [0.1] * len(sizes), [100_000] * len(sizes)), "cat")
     with pytest.raises(ValueError, match="three"):
         fit_curve([100, 200], [0.2, 0.1], [100, 100])
@@ -273,3 +273,37 @@ def test_borrowed_layers_join_the_contest(tmp_path):
     borrowed = model.verdict.contender("borrowed")
     assert borrowed.score.n == 60 and borrowed.score.value > 0.9
     assert "Apache-2.0" in model.verdict.sentence and "logistic regression" in model.verdict.sentence
+
+
+def test_interval_over_trainings():
+    """Trainings that agree give the paired interval; trainings that differ widen it, and it holds the true difference as often as told."""
+    rng = np.random.default_rng(0)
+    second = rng.random(2000) < 0.85
+    first = (second | (rng.random(2000) < 0.4)) & (rng.random(2000) < 0.98)
+    alone = paired_interval(first, second)
+    assert np.allclose(paired_interval_over_trainings([first, first, first], second), alone, atol=0.002)
+    held, draws = 0, 300
+    for _ in range(draws):
+        difficulty, base = rng.random(1000), rng.random(1000) < 0.85
+        trainings = [difficulty < 0.90 + 0.01 * rng.standard_normal() for _ in range(3)]
+        _, low, high = paired_interval_over_trainings(trainings, base, 0.95)
+        held += low <= 0.05 <= high
+    assert held / draws > 0.92
+
+
+def test_several_seeds(tmp_path):
+    """Each network is another one; the sentence tells what the interval holds; the saved one and its score are those of the last leg."""
+    x, y = noisy_stripes(2300)
+    model = lamina.train((x, y), epochs=0.3, width=8, seeds=3, out=tmp_path / "m.lamina", runs=tmp_path / "runs", threads=1)
+    assert "from 3 seeds" in model.verdict.sentence and "±" in model.verdict.sentence
+    assert model.card["plan"]["legs"] == ["seed2", "seed3", "final"]
+    kept = [lamina_values(Path(model.card["run"]) / f"seed{number}.safetensors") for number in (2, 3)]
+    assert not torch.equal(*kept)
+    alone = lamina.train((x, y), epochs=0.3, width=8, out=tmp_path / "a.lamina", runs=tmp_path / "runs", threads=1)
+    assert alone.card["score"] == model.card["score"]
+
+
+def lamina_values(path: Path) -> torch.Tensor:
+    from safetensors.torch import load_file
+
+    return load_file(path)["values"]

@@ -58,7 +58,7 @@ def train_and_kill(root: Path, name: str, data: Path, after: float) -> tuple[str
     process.send_signal(signal.SIGKILL)
     process.communicate()
     run = place / "runs" / f"{data.name}-1"
-    names = ["result.json", "checkpoint.safetensors", "plan.json", "split.json", "audit.json", "request.json"]
+    names = ["card.json", "checkpoint.safetensors", "plan.json", "split.json", "audit.json", "request.json"]
     stage = next((name for name in names if (run / name).exists()), "nothing yet")
     again = start(place, "resume", str(run)) if stage != "nothing yet" else start(place, "train", str(data), "--out", "m.lamina", *ASKED)
     _, told = again.communicate(timeout=300)

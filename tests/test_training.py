@@ -253,7 +253,7 @@ def test_resume_refuses_data_that_changed(tmp_path):
     settings = {"epochs": 1, "width": 8, "out": tmp_path / "m.lamina", "runs": tmp_path / "runs", "threads": 1}
     lamina.train((values[..., 0], targets), **settings)
     run = tmp_path / "runs" / "model-1"
-    (run / "result.json").unlink()
+    (run / "card.json").unlink()
     changed = targets.copy()
     changed[0] = (changed[0] + 1) % 3
     with pytest.raises(DataError, match="what they were when the run began"):

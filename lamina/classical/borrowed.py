@@ -5,10 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from lamina.classical.fit import classes_of
 from lamina.data.batches import Feed
@@ -26,6 +26,7 @@ QUICKEST = 0.01
 NEVER = -20.0
 """The logit of a class that a fold did not hold."""
 DECISIONS = ("which network to borrow", "the side to which pictures are resized", "the penalty")
+INSPECT = "a weight for each signal of layers that others trained"
 
 
 @dataclass(frozen=True)
@@ -40,8 +41,8 @@ class Lent:
 class Borrowed:
     lent: Lent
     model: Model
-    answers: list[Any]
-    """To the test examples."""
+    values: Tensor
+    """Of the test examples [N, classes]."""
     seconds: float
 
 
@@ -93,5 +94,4 @@ def borrow(task: Task, lend: Callable[[], Lent], split: Split, test: Sequence[in
         fit(split.indices("train"))
         found = Values(parts, Context(), torch.from_numpy(wanted[rows(test)]))
         output = calibrated(network, feed, found, "fp32", same_network=False)
-    answers = output.decode(found.values, found.context)
-    return Borrowed(lent, Model(task.name, feed.input, network.eval(), output), answers, time.perf_counter() - begun)
+    return Borrowed(lent, Model(task.name, feed.input, network.eval(), output), found.values, time.perf_counter() - begun)

@@ -1,4 +1,8 @@
-"""The contest: the trivial and the classical way on the same split as the network that was trained, and the verdict."""
+"""The contest: the trivial, the classical and the borrowed way on the same split as the network, and the verdict.
+
+The rivals are fitted and asked about the test examples before the network is trained, so that training gets all the time that they
+leave; their scores are looked at with the network's, afterwards.
+"""
 
 from __future__ import annotations
 
@@ -10,9 +14,10 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from lamina.classical.borrowed import DECISIONS, Borrowed, Lent, borrow
+from lamina.classical.borrowed import DECISIONS, INSPECT, Borrowed, Lent, borrow
 from lamina.classical.fit import Classical, fit_classical, trivial
 from lamina.classical.verdict import Contender, Verdict, compare
 from lamina.data.batches import Feed
@@ -21,166 +26,165 @@ from lamina.layers import Context
 from lamina.model import Model, calibrated
 from lamina.networks import Network
 from lamina.outputs import Output
-from lamina.task import Task
-from lamina.training.inference import BATCH, Values, answers_to, in_place, join_values, run_in_order
+from lamina.task import Score, Task
+from lamina.training.device import peak_memory
+from lamina.training.inference import BATCH, Values, answers_to, in_place, join_values, run_in_order, score_cross_fitted
 
 TIMED_ANSWERS = 30
+INSPECT_DEEP = "each layer by name: its weights, and its signals for any input"
+INSPECT_TRIVIAL = "how often each class occurs"
 
 
 @dataclass(frozen=True)
-class Deep:
-    """What the network that was trained brought to the contest."""
+class Rival:
+    """One way to do the task, fitted and asked about the test examples."""
 
+    kind: str
+    """deep, classical, borrowed or trivial."""
+    name: str
     model: Model
-    answers: Sequence[Any]
-    """Of the test examples, in the order of `test`."""
-    test: Sequence[int]
-    seconds: float
-    training_flops: float
-
-
-@dataclass(frozen=True)
-class Contest:
-    verdict: Verdict
-    classical: Model
     """Calibrated, ready to be saved."""
-    answers: list[Any]
-    """Of the classical model to the test examples, in the order of the network's."""
-    validation: float | None
-    """Its score on the validation part; None when cross-fitted."""
+    answers: Sequence[Any]
+    """To the test examples, in the split's order."""
+    seconds: float
+    """To train, search for settings included."""
+    milliseconds: float
+    """One answer at a time, median, from the read value."""
+    answer_flops: float
+    training_flops: float = 0.0
+    features: tuple[str, ...] = ()
+    decisions: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    validation: float | None = None
+    """Score on the validation part; None when cross-fitted."""
+    promise: float | None = None
+    """Of a search: the accuracy of its winner, cross-validated on training examples."""
+    memory: int = 0
+    inspect: str = ""
+    repeats: tuple[list[Any], ...] = ()
+    """Answers of the same from further seeds."""
+    complete: bool = True
+    """Whether the seconds sufficed for the whole search and all training examples."""
+    values: Tensor | None = None
+    """What the network says of the test examples, before calibration [N, classes]."""
 
 
-def contest(
-    task: Task,
-    feed: Feed,
-    split: Split,
-    truths: Sequence[Any],
-    deep: Deep,
-    seconds: float,
-    margin: float,
-    seed: int,
-    lend: Callable[[], Lent] | None = None,
-    borrow_seconds: float = 0.0,
-    notes: tuple[str, ...] = (),
-) -> Contest:
-    """Fit the opponents of `task` inside about `seconds` and compare. `truths` are the answers of all examples.
+class Contest:
+    """The rivals of one training: fitted on the split's training part, or cross-fitted where the network is."""
 
-    `lend` reads a packaged network's input, where there is one: the third contender, which may take `borrow_seconds`.
-    `notes` end the sentence.
-    """
-    feed = replace(feed, input=feed.input.single(), device=torch.device("cpu"))
-    borrowed = borrow(task, lend, split, deep.test, borrow_seconds) if lend else None
-    begun = time.perf_counter()
-    counter = FlopCounterMode(display=False)
-    with torch.no_grad(), counter:
-        fitted, output, answers = _fit(task, feed, split, deep.test, seconds, seed)
-        validation = split.indices("validation")
-        checked = answers_to(fitted.network, feed, output, validation, "fp32")
-    took = time.perf_counter() - begun
-    wanted = [truths[index] for index in deep.test]
-    learned = np.array(split.indices("train"))
-    classical = Model(task.name, feed.input, fitted.network, output)
-    guess = Model(task.name, feed.input, trivial(feed, learned), feed.output)
-    guesses = guess.output.decode(guess.network(torch.zeros(len(wanted), 1), Context())[0], Context())
-    items = _some_values(feed, deep.test)
-    said: tuple[str, ...] = ()
-    if not fitted.complete:
-        said += (f"{len(fitted.trials)} points of its grid were tried in its {seconds:.0f} s, not all",)
-    if fitted.fitted_on < len(learned):
-        said += (f"it was fitted on {fitted.fitted_on} of {len(learned)} training examples, for want of time",)
-    if "kernel" in fitted.network.layers:
-        said += ("its file holds features of training examples (the kernel's landmarks)",)
-    flops = counter.get_total_flops()
-    contenders = [
-        _contender(
-            "deep",
-            "the network",
-            deep.model,
-            task,
-            deep.answers,
-            wanted,
-            items,
-            deep.seconds,
-            deep.training_flops,
-            task.decisions(feed.input),
-        ),
-        _contender("classical", fitted.name, classical, task, answers, wanted, items, took, flops, fitted.decisions, said),
-        _contender("trivial", "the most frequent answer", guess, task, guesses, wanted, items, 0.0, 0.0),
-    ]
-    every = {"deep": list(deep.answers), "classical": answers, "trivial": guesses}
-    right = {kind: task.right(found, wanted) for kind, found in every.items()}
-    told = notes
-    if isinstance(borrowed, Borrowed):
-        name = f"{borrowed.lent.start.name} ({borrowed.lent.start.license})"
-        others = _some_values(borrowed.lent.feed, deep.test)
-        contenders.insert(
-            2, _contender("borrowed", name, borrowed.model, task, borrowed.answers, wanted, others, borrowed.seconds, 0.0, DECISIONS)
-        )
-        right["borrowed"] = task.right(borrowed.answers, wanted)
-    elif borrowed:
-        told += (f"a running start was not tried: {borrowed}",)
-    held_out = task.score(checked, [truths[index] for index in validation]).value if validation else None
-    return Contest(compare(contenders, right, margin, told), classical, answers, held_out)
+    def __init__(self, task: Task, feed: Feed, split: Split, truths: Sequence[Any], seed: int) -> None:
+        """`truths` are the answers of all examples."""
+        self.task, self.split, self.truths, self.seed = task, split, truths, seed
+        self.feed = replace(feed, input=feed.input.single(), device=torch.device("cpu"))
+        self.test = split.indices("test") if split.folds is None else list(range(len(split.parts)))
+        self.wanted = [truths[index] for index in self.test]
 
+    def deep(self, model: Model, answers: Sequence[Any], seconds: float, training_flops: float) -> Rival:
+        """The network that was trained."""
+        return Rival(
+            "deep", "the network", model, answers, seconds, *self._answering(model), training_flops,
+            decisions=self.task.decisions(self.feed.input), memory=peak_memory(self.feed.device), inspect=INSPECT_DEEP,
+        )  # fmt: skip
 
-def _fit(task: Task, feed: Feed, split: Split, test: Sequence[int], seconds: float, seed: int) -> tuple[Classical, Output, list[Any]]:
-    """(the winner, its calibrated output, its answers to the test examples); cross-fitted where the network was."""
-    learned = np.array(split.indices("train"))
-    if split.folds is None:
-        fitted = fit_classical(task.opponents(feed.input), feed, learned, seconds, seed, len(split.indices("validation")) + len(test))
-        validation = split.indices("validation")
-        held_out = _values(fitted.network, feed, validation) if validation else None
-        output = calibrated(fitted.network, feed, held_out, "fp32")
-        return fitted, output, answers_to(fitted.network, feed, output, test, "fp32")
-    folds = max(split.folds) + 1
-    parts, order = [], []
-    for number in range(folds):
-        learned_here, tested = split.fold(number)
-        one = fit_classical(task.opponents(feed.input), feed, np.array(learned_here), seconds / (folds + 1), seed, len(tested))
-        parts.append(_values(one.network, feed, tested))
-        order += tested
-    held_out = in_place(join_values(parts), order)
-    fitted = fit_classical(task.opponents(feed.input), feed, learned, seconds / (folds + 1), seed)
-    output = calibrated(fitted.network, feed, held_out, "fp32", same_network=False)
-    return fitted, output, output.decode(held_out.values, held_out.context)
-
-
-def _values(network: Network, feed: Feed, examples: Sequence[int]) -> Values:
-    return run_in_order(network, feed.input, feed.output, feed.in_order(examples, BATCH))
-
-
-def _contender(
-    kind: str,
-    name: str,
-    model: Model,
-    task: Task,
-    answers: Sequence[Any],
-    truths: Sequence[Any],
-    items: list[np.ndarray],
-    seconds: float,
-    training_flops: float,
-    decisions: tuple[str, ...] = (),
-    notes: tuple[str, ...] = (),
-) -> Contender:
-    size = sum(value.numel() * value.element_size() for value in model.network.state_dict().values())
-    score = task.score(list(answers), list(truths))
-    milliseconds, flops = _answering(model, items)
-    return Contender(kind, name, score, round(seconds, 3), milliseconds, size, float(training_flops), flops, decisions, notes)
-
-
-def _answering(model: Model, items: list[np.ndarray]) -> tuple[float, float]:
-    """(milliseconds, FLOPs) of one answer at a time; the median of some."""
-    times = []
-    for item in items:
+    def classical(self, seconds: float) -> Rival:
+        """The winner of the task's opponents, found inside about `seconds`."""
         begun = time.perf_counter()
-        model.values([item])
-        times.append(1000 * (time.perf_counter() - begun))
-    counter = FlopCounterMode(display=False)
-    with torch.no_grad(), counter:
-        model.values(items[:2])
-    return round(statistics.median(times), 3), counter.get_total_flops() / len(items[:2])
+        counter = FlopCounterMode(display=False)
+        with torch.no_grad(), counter:
+            fitted, output, values = self._fitted(seconds)
+        took, learned = time.perf_counter() - begun, len(self.split.indices("train"))
+        notes: tuple[str, ...] = ()
+        if not fitted.complete:
+            notes += (f"{len(fitted.trials)} points of its grid were tried in its {seconds:.0f} s, not all",)
+        if fitted.fitted_on < learned:
+            notes += (f"it was fitted on {fitted.fitted_on} of {learned} training examples, for want of time",)
+        if "kernel" in fitted.network.layers:
+            notes += ("its file holds features of training examples (the kernel's landmarks)",)
+        model = Model(self.task.name, self.feed.input, fitted.network, output)
+        return Rival(
+            "classical", fitted.name, model, output.decode(values.values, values.context), took, *self._answering(model),
+            counter.get_total_flops(), fitted.features, fitted.decisions, notes, self._validated(model, self.feed), fitted.trial.score,
+            peak_memory(self.feed.device), fitted.inspect, complete=fitted.complete and fitted.fitted_on == learned, values=values.values,
+        )  # fmt: skip
 
+    def trivial(self) -> Rival:
+        """The answer that is most frequent in the training part, always."""
+        network = trivial(self.feed, np.array(self.split.indices("train")))
+        model = Model(self.task.name, self.feed.input, network, self.feed.output)
+        answers = model.output.decode(network(torch.zeros(len(self.test), 1), Context())[0], Context())
+        return Rival("trivial", "the most frequent answer", model, answers, 0.0, *self._answering(model), inspect=INSPECT_TRIVIAL)
 
-def _some_values(feed: Feed, examples: Sequence[int]) -> list[np.ndarray]:
-    taken = feed.values.take(np.array(examples[:TIMED_ANSWERS]))
-    return list(taken.cpu().numpy() if isinstance(taken, torch.Tensor) else taken)
+    def borrowed(self, lend: Callable[[], Lent], seconds: float) -> Rival | str:
+        """Layers that others trained, which `lend` reads the examples for; or, when they would take longer, why not."""
+        found = borrow(self.task, lend, self.split, self.test, seconds)
+        if not isinstance(found, Borrowed):
+            return found
+        model, start, feed = found.model, found.lent.start, found.lent.feed
+        return Rival(
+            "borrowed", f"{start.name} ({start.license})", model, model.output.decode(found.values, Context()), found.seconds,
+            *self._answering(model, feed), decisions=DECISIONS, validation=self._validated(model, feed),
+            memory=peak_memory(self.feed.device), inspect=INSPECT, values=found.values,
+        )  # fmt: skip
+
+    def verdict(self, rivals: Sequence[Rival], margin: float, notes: tuple[str, ...] = ()) -> Verdict:
+        """Every score, cost and the sentence; `notes` end it. The deep, the classical and the trivial way must be among the rivals."""
+        right = {rival.kind: self.task.right(list(rival.answers), self.wanted) for rival in rivals}
+        again = [self.task.right(answers, self.wanted) for rival in rivals if rival.kind == "deep" for answers in rival.repeats]
+        return compare([self._contender(rival) for rival in rivals], right, margin, notes, again)
+
+    # ------------------------------------------------------------ parts
+
+    def _fitted(self, seconds: float) -> tuple[Classical, Output, Values]:
+        """(the winner, its calibrated output, its values for the test examples); cross-fitted where the network is."""
+        opponents, split, feed = self.task.opponents(self.feed.input), self.split, self.feed
+        learned = np.array(split.indices("train"))
+        if split.folds is None:
+            validation = split.indices("validation")
+            fitted = fit_classical(opponents, feed, learned, seconds, self.seed, len(validation) + len(self.test))
+            output = calibrated(fitted.network, feed, self._values(fitted.network, validation) if validation else None, "fp32")
+            return fitted, output, self._values(fitted.network, self.test)
+        folds = max(split.folds) + 1
+        parts, order = [], []
+        for number in range(folds):
+            learned_here, tested = split.fold(number)
+            one = fit_classical(opponents, feed, np.array(learned_here), seconds / (folds + 1), self.seed, len(tested))
+            parts.append(self._values(one.network, tested))
+            order += tested
+        held_out = in_place(join_values(parts), order)
+        fitted = fit_classical(opponents, feed, learned, seconds / (folds + 1), self.seed)
+        return fitted, calibrated(fitted.network, feed, held_out, "fp32", same_network=False), held_out
+
+    def _values(self, network: Network, examples: Sequence[int]) -> Values:
+        return run_in_order(network, self.feed.input, self.feed.output, self.feed.in_order(examples, BATCH))
+
+    def _validated(self, model: Model, feed: Feed) -> float | None:
+        validation = self.split.indices("validation")
+        if not validation:
+            return None
+        answers = answers_to(model.network, feed, model.output, validation, "fp32")
+        return self.task.score(answers, [self.truths[index] for index in validation]).value
+
+    def _contender(self, rival: Rival) -> Contender:
+        size = sum(value.numel() * value.element_size() for value in rival.model.network.state_dict().values())
+        seconds, score = round(rival.seconds, 3), self._score(rival)
+        costs = (seconds, rival.milliseconds, size, float(rival.training_flops), rival.answer_flops)
+        return Contender(rival.kind, rival.name, score, *costs, rival.features, rival.decisions, rival.notes, rival.memory, rival.inspect)
+
+    def _score(self, rival: Rival) -> Score:
+        if self.split.folds is None or rival.kind == "trivial":
+            return self.task.score(list(rival.answers), self.wanted)
+        return score_cross_fitted(self.task, self.split, rival.answers, self.wanted)
+
+    def _answering(self, model: Model, feed: Feed | None = None) -> tuple[float, float]:
+        """(milliseconds, FLOPs) of one answer at a time; the median of some."""
+        taken = (feed or self.feed).values.take(np.array(self.test[:TIMED_ANSWERS]))
+        items = list(taken.cpu().numpy() if isinstance(taken, torch.Tensor) else taken)
+        times = []
+        for item in items:
+            begun = time.perf_counter()
+            model.values([item])
+            times.append(1000 * (time.perf_counter() - begun))
+        counter = FlopCounterMode(display=False)
+        with torch.no_grad(), counter:
+            model.values(items[:2])
+        return round(statistics.median(times), 3), counter.get_total_flops() / len(items[:2])

@@ -16,6 +16,8 @@ DRAWS = 300
 POWERS = (0.05, 1.5)
 TRAINING_NOISE = 0.04
 """Deviation of the logarithm of an error from one training to the next, beside what the number of test examples brings."""
+REACH = 30
+"""Nothing is said of more than so many times the examples."""
 FLAT = 0.002
 """Twice the examples bring less than this: the curve is flat."""
 
@@ -37,14 +39,18 @@ class Curve:
 
     def more_for(self, gain: float, confidence: float = 0.8) -> tuple[int, int, int] | None:
         """(about, at least, at most) more examples that bring the error down by `gain`; None where the curve is too flat for it."""
-        now, limit, scale, power = self.examples, *self.fits.T
-        target = limit + scale * now**-power - gain
-        with np.errstate(divide="ignore", invalid="ignore"):
-            needed = np.where(target > limit, (scale / np.maximum(target - limit, 1e-12)) ** (1 / power), np.inf) - now
-        if not np.isfinite(needed[0]) or needed[0] > 30 * now:
+        found = self.examples_for(self.fits[:, 0] + self.fits[:, 1] * self.examples ** -self.fits[:, 2] - gain, confidence)
+        return None if found is None else (found[0] - self.examples, found[1] - self.examples, found[2] - self.examples)
+
+    def examples_for(self, error: float | np.ndarray, confidence: float = 0.8) -> tuple[int, int, int] | None:
+        """(about, at least, at most) examples at which the error is `error` (or those of each fit); None where that is out of reach."""
+        limit, scale, power = self.fits.T
+        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+            needed = np.where(error > limit, (scale / np.maximum(error - limit, 1e-12)) ** (1 / power), np.inf)
+        if not np.isfinite(needed[0]) or needed[0] > REACH * self.examples:
             return None
         low, high = np.quantile(needed[1:], [0.5 - confidence / 2, 0.5 + confidence / 2], method="lower")
-        return round(needed[0]), round(min(low, needed[0])), round(min(max(high, needed[0]), 100 * now))
+        return round(needed[0]), round(min(low, needed[0])), round(min(max(high, needed[0]), 4 * REACH * self.examples))
 
 
 def fit_curve(examples: Sequence[int], errors: Sequence[float], tested: Sequence[int], seed: int = 0) -> Curve:
@@ -89,4 +95,4 @@ def advice(curve: Curve, weakest: str) -> str:
     more = curve.more_for(0.01)
     if more is None:
         return f"One more point is out of reach by examples alone: {told}."
-    return f"To gain 1 point collect about {more[0]:,} more ({more[1]:,}-{more[2]:,}, 80 % interval); most errors: class {weakest}; {told}."
+    return f"To gain 1 point collect about {more[0]:,} more ({more[1]:,}-{more[2]:,}, 80 % interval); best of class {weakest}; {told}."

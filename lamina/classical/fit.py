@@ -38,6 +38,18 @@ WIDTHS = (0.5, 1.0, 2.0, 4.0)
 PENALTIES = {"linear": (10.0, 100.0, 1_000.0, 10_000.0), "kernel": (1e-3, 1e-2, 1e-1, 1.0)}
 PROTOTYPES = (1, 4, 16)
 """Per class."""
+DECISIONS = {
+    "linear": ("the penalty",),
+    "kernel": ("the kernel's width", "how many landmarks", "the penalty"),
+    "prototypes": ("how many prototypes a class",),
+    "boosting": ("leaves of a tree", "the learning rate", "how many rounds"),
+}
+INSPECT = {
+    "linear": "a weight for each feature and class",
+    "kernel": "the training examples that an answer is measured against",
+    "prototypes": "the prototypes of each class",
+    "boosting": "every question that its trees ask",
+}
 BOOSTING, BOOSTING_ROUNDS = ((31, 0.1), (8, 0.1), (8, 0.03)), 200
 """(leaves of a tree, learning rate) to try, and how many rounds."""
 MOST_ROWS = 300_000
@@ -70,8 +82,8 @@ class Opponent:
     layers: Callable[[Input, Tensor], list[tuple[str, Layer]]]
     """(fitted input, a batch of training inputs) -> the layers from what it reads to [N, features]."""
     heads: tuple[str, ...] = ("kernel", "linear", "prototypes")
-    decisions: tuple[str, ...] = ()
-    """What somebody had to think of: each feature and each of its settings."""
+    features: tuple[str, ...] = ()
+    """What somebody had to think of for the features, and for each of their settings."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +108,11 @@ class Classical:
     network: Network
     trial: Trial
     trials: list[Trial] = field(repr=False)
+    features: tuple[str, ...]
     decisions: tuple[str, ...]
+    """Settings that were searched for."""
+    inspect: str
+    """What of it can be looked at."""
     search_seconds: float
     fit_seconds: float
     complete: bool
@@ -171,8 +187,9 @@ def fit_classical(
     network = Network([*ground.layers(chosen), *hidden, ("head", last)]).eval()
     done = time.perf_counter()
     return Classical(
-        f"{chosen.name}, {_words(best)}", network, best, trials, chosen.decisions, searched - begun, done - searched, complete, used
-    )
+        f"{chosen.name}, {_words(best)}", network, best, trials, chosen.features, ("which features", "which head", *DECISIONS[best.head]),
+        INSPECT[best.head], searched - begun, done - searched, complete, used,
+    )  # fmt: skip
 
 
 def trivial(feed: Feed, train: np.ndarray) -> Network:

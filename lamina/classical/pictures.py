@@ -22,7 +22,6 @@ _GRADIENTS = (
 )
 _PATTERNS = ("a pixel against its 8 neighbors", "58 uniform patterns", "a 4 x 4 grid")
 _COLORS = ("colors in 4 levels each", "a 2 x 2 grid")
-_HEAD = ("which head", "the kernel's width", "the penalty")
 
 
 def _features(*parts: str) -> Callable[[Input, Tensor], list[tuple[str, Layer]]]:
@@ -34,13 +33,13 @@ def _features(*parts: str) -> Callable[[Input, Tensor], list[tuple[str, Layer]]]
 
 
 PICTURE_OPPONENTS = (
-    Opponent("gradient histograms", _features("fine_gradient_histograms"), ("kernel", "linear"), (*_GRADIENTS, *_HEAD)),
-    Opponent("pixels", _features("pixels"), ("kernel", "linear", "prototypes"), ("the pixels stand still", *_HEAD)),
+    Opponent("gradient histograms", _features("fine_gradient_histograms"), ("kernel", "linear"), _GRADIENTS),
+    Opponent("pixels", _features("pixels"), ("kernel", "linear", "prototypes"), ("the pixels stand still",)),
     Opponent(
         "gradients, patterns and colors",
         _features("fine_gradient_histograms", "binary_patterns", "color_histograms"),
         ("kernel", "linear"),
-        (*_GRADIENTS, *_PATTERNS, *_COLORS, *_HEAD),
+        (*_GRADIENTS, *_PATTERNS, *_COLORS),
     ),
 )
 """In the order in which they are tried: when the seconds end, the later ones are left."""

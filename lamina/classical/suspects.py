@@ -6,7 +6,7 @@ least as likely as that label is, in the mean, for the examples that bear it; th
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -49,10 +49,7 @@ def find_suspects(opponents: tuple[Opponent, ...], feed: Feed, examples: np.ndar
 def held_out_probabilities(opponents: tuple[Opponent, ...], feed: Feed, examples: np.ndarray, seconds: float, seed: int = 0) -> np.ndarray:
     """[n, classes] calibrated probabilities of each example by a head that was fitted on the other folds."""
     assert isinstance(feed.output, ClassesOutput)
-    linear = tuple(
-        Opponent(each.name, each.layers, tuple(head for head in each.heads if head in ("kernel", "linear")), each.decisions)
-        for each in opponents
-    )
+    linear = tuple(replace(each, heads=tuple(head for head in each.heads if head in ("kernel", "linear"))) for each in opponents)
     fitted = fit_classical(linear, feed, examples, seconds / 2, seed, answers=2 * len(examples))
     below = [(layer.name, layer) for layer in fitted.network.stack[:-1]]
     order = np.random.Generator(np.random.Philox(key=seed + 1)).permutation(len(examples))

@@ -14,7 +14,5 @@ def _layers(input: Input, x: Tensor) -> list[tuple[str, Layer]]:
 
 
 TABLE_OPPONENTS = (
-    Opponent(
-        "the table", _layers, ("boosting", "linear", "kernel"), ("numbers by log of distance from the mean", "which head", "its settings")
-    ),
+    Opponent("the table", _layers, ("boosting", "linear", "kernel"), ("numbers by log of distance from the mean", "one signal a category")),
 )

@@ -16,11 +16,12 @@ Borrowed layers, where they were tried, are named instead when they are ahead of
 from __future__ import annotations
 
 import dataclasses
+import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from lamina.metrics import paired_interval, paired_test
+from lamina.metrics import paired_interval, paired_interval_over_trainings, paired_test
 from lamina.screen import bytes_in_words, duration, percent
 from lamina.task import Score
 
@@ -44,9 +45,20 @@ class Contender:
     """Bytes of the weights."""
     training_flops: float
     answer_flops: float
+    features: tuple[str, ...] = ()
+    """What somebody had to think of for its features …"""
     decisions: tuple[str, ...] = ()
-    """Features and settings that somebody had to think of."""
+    """… and the settings that were chosen."""
     notes: tuple[str, ...] = ()
+    memory: int = 0
+    """Peak memory of the process until it was trained, in bytes; 0 = not measured."""
+    inspect: str = ""
+    """What of it can be looked at."""
+
+    @property
+    def settled(self) -> tuple[str, ...]:
+        """By people."""
+        return (*self.features, *self.decisions)
 
 
 @dataclass(frozen=True)
@@ -83,6 +95,7 @@ class Verdict:
                 **{
                     **each,
                     "score": Score(**each["score"]),
+                    "features": tuple(each.get("features", ())),
                     "decisions": tuple(each["decisions"]),
                     "notes": tuple(each["notes"]),
                 }
@@ -95,15 +108,24 @@ class Verdict:
         return self.sentence
 
 
-def compare(contenders: Sequence[Contender], right: Mapping[str, Sequence[bool]], margin: float, notes: tuple[str, ...] = ()) -> Verdict:
-    """The verdict from which test examples each kind got right, in the same order."""
+def compare(
+    contenders: Sequence[Contender],
+    right: Mapping[str, Sequence[bool]],
+    margin: float,
+    notes: tuple[str, ...] = (),
+    repeats: Sequence[Sequence[bool]] = (),
+) -> Verdict:
+    """The verdict from which test examples each kind got right, in the same order; `repeats`: networks of further seeds did."""
     deep, classical, trivial = (next(each for each in contenders if each.kind == kind) for kind in ("deep", "classical", "trivial"))
     difference, low, high = paired_interval(right["deep"], right["classical"], CONFIDENCE)
+    if repeats:
+        difference, low, high = paired_interval_over_trainings([right["deep"], *repeats], right["classical"], CONFIDENCE)
     better = any(paired_interval(right[each], right["trivial"], 0.95)[1] > 0 for each in ("deep", "classical"))
     kind = judge(low, high, margin, better)
     cheaper = "classical" if classical.seconds <= deep.seconds else "deep"
     use = "trivial" if kind == "nothing" else kind if kind in ("deep", "classical") else cheaper
     sentence = _sentence(kind, use, deep, classical, trivial, (difference, low, high), margin)
+    sentence += _over_seeds([right["deep"], *repeats])
     if borrowed := next((each for each in contenders if each.kind == "borrowed"), None):
         rival = use if use in right else "deep"
         found = paired_interval(right["borrowed"], right[rival], CONFIDENCE)
@@ -191,7 +213,16 @@ def _sentence(
         "too-little": f"Too little data to tell, at {difference}: until there are more, {cheap}",
         "close": f"Close: neither is shown to be better by {_points(margin, sign=False)} points, at {difference}: {cheap}",
     }[kind]
-    return f"{said}. {scores[0].upper()}{scores[1:]}; for the networks trained here."
+    return f"{said}. {scores[0].upper()}{scores[1:]}"
+
+
+def _over_seeds(right: Sequence[Sequence[bool]]) -> str:
+    """What the interval covers."""
+    if len(right) == 1:
+        return "; for the network trained here."
+    shares = [100 * sum(one) / max(1, len(one)) for one in right]
+    told = f"{statistics.mean(shares):.1f} ± {statistics.stdev(shares):.1f} %"
+    return f"; the interval holds chance in training: deep from {len(right)} seeds {told}."
 
 
 def table(verdict: Verdict) -> list[str]:
@@ -200,7 +231,7 @@ def table(verdict: Verdict) -> list[str]:
     for each in verdict.contenders:
         lines.append(
             f"{each.kind:10} {percent(each.score.value) + ' %':>7} {duration(each.seconds):>9} {each.milliseconds:>6.2f} ms "
-            f"{bytes_in_words(each.size):>9} {each.training_flops or float('nan'):>8.1e}  {len(each.decisions)} things"
+            f"{bytes_in_words(each.size):>9} {each.training_flops or float('nan'):>8.1e}  {len(each.settled)} things"
         )
     return lines
 

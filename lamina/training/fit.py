@@ -42,13 +42,13 @@ EVALUATION = 0.33
 """Time of one example of a check, as a share of one example's training step, until a check has measured it."""
 FINE_ANSWER = 0.9
 """Time of one answer after training, as such a share, where training is in bf16 and answers are in fp32."""
-CAUTION = 1.5
-WORTH_ADDING = 0.02
+CAUTION = 1.3
+WORTH_ADDING = 0.01
 WARM_AVERAGE = 10
 """The running mean of the weights begins with a horizon of a tenth of the steps made."""
 DOUBT = 0.02
 """The doubted augmentation keeps the labels when the score falls by at most this (and by what chance explains) under it."""
-LATE, EARLY = 1.03, 0.85
+LATE, EARLY = 1.03, 0.97
 """The number of steps is revised when the forecast leaves this share of the time that is left."""
 
 
@@ -166,7 +166,9 @@ class _Driver:
         leg, plan = self.work.leg, self.plan
         last_read = last_saved = time.monotonic()
         steps_at_read = self.done
-        for step in training_loop(self.objective, self._steps(), self.optimizer, lambda n: plan.rate(leg, n), plan.seed, self.world):
+        for step in training_loop(
+            self.objective, self._steps(), self.optimizer, lambda n: plan.rate(leg, n), plan.seed_of(leg), self.world
+        ):
             self.done = step.number + 1
             self.unread.append(step.loss)
             self._average_weights()
@@ -200,7 +202,7 @@ class _Driver:
             start = time.monotonic()
             number = self.done
             feed, detail = self._feed(number), plan.detail(leg, number)
-            examples, draws = feed.training(self.work.train, plan.seed, number, plan.batch, self.world.rank, self.world.size)
+            examples, draws = feed.training(self.work.train, plan.seed_of(leg), number, plan.batch, self.world.rank, self.world.size)
             size = max(1, plan.micro_batch_at(leg, number) // self.world.size)
             batches = [feed.batch(examples[i : i + size], draws[i : i + size], detail) for i in range(0, len(examples), size)]
             self.waited += time.monotonic() - start

@@ -287,9 +287,9 @@ def leg_deadline(deadline: float | None, legs_left: int) -> float | None:
     return now + max(0.0, deadline - now) / legs_left
 
 
-def initial_network(task: Task, plan: Plan, feed: Feed, train: np.ndarray) -> Network:
+def initial_network(task: Task, plan: Plan, feed: Feed, train: np.ndarray, leg: str = "final") -> Network:
     """The untrained network of a leg: a function of (plan, seed, training examples)."""
-    torch.manual_seed(plan.seed)
+    torch.manual_seed(plan.seed_of(leg))
     sample = train[np.linspace(0, len(train) - 1, min(len(train), 2048)).astype(np.int64)]
     x = feed.input.collate(feed.values.take(sample))[0]
     network = placed(task.network(feed.input, feed.output, plan.size, x), feed.device)

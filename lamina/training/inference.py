@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -11,10 +12,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lamina.data.batches import Batch, Feed
+from lamina.data.split import Split
 from lamina.inputs import Input
 from lamina.layers import Context
+from lamina.metrics import corrected_resampled_interval
 from lamina.networks import Network
 from lamina.outputs import Output
+from lamina.task import Score, Task
 
 BATCH = 256
 LIKENESS = 0.05
@@ -52,6 +56,17 @@ def each_batch(network: Network, input: Input, output: Output, batches: Iterable
                 yield _first(done) if alone else done
     finally:
         network.train(was_training)
+
+
+def score_cross_fitted(task: Task, split: Split, answers: Sequence[Any], truths: Sequence[Any]) -> Score:
+    """The score over all examples; the wider of its own interval and that of the folds, whose training parts overlap."""
+    assert split.folds is not None
+    pooled = task.score(list(answers), list(truths))
+    folds = [split.fold(number) for number in range(max(split.folds) + 1)]
+    scores = [task.score([answers[i] for i in tested], [truths[i] for i in tested]).value for _, tested in folds]
+    share = sum(len(tested) / len(learned) for learned, tested in folds) / len(folds)
+    low, high = corrected_resampled_interval(scores, share)
+    return dataclasses.replace(pooled, low=min(low, pooled.low), high=max(high, pooled.high))
 
 
 def run_in_order(network: Network, input: Input, output: Output, batches: Iterable[Batch], precision: str = "fp32") -> Values:

@@ -43,7 +43,7 @@ class Plan(Schedule):
     """Per leg."""
     check_every: int
     legs: list[str]
-    """Networks to train one after another: final, or fold1 … fold5 and final."""
+    """Networks to train one after another: final, or fold1 … fold5 and final, or seed2 … and final."""
     coarse_cost: float = 1.0
     """Time of a step at the coarse resolution, as a share of one at the full; measured."""
     most_steps: int = 0
@@ -63,6 +63,10 @@ class Plan(Schedule):
 
     def revised(self, leg: str, kind: str) -> list[Revision]:
         return [revision for revision in self.revisions if revision.leg == leg and revision.kind == kind]
+
+    def seed_of(self, leg: str) -> int:
+        """The legs of further seeds differ in it and in nothing else."""
+        return self.seed + (int(leg.removeprefix("seed")) - 1 if leg.startswith("seed") else 0)
 
     def total(self, leg: str) -> int:
         """The number of steps of the leg, as last revised."""

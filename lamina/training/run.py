@@ -14,11 +14,14 @@ from lamina.data.files import write_bytes, write_json
 from lamina.errors import DataError, ResourceError, UsageError, did_you_mean, sentence
 from lamina.settings import Settings, make_settings
 
+FINISHED = "card.json"
+"""Written last."""
+
 
 @dataclass(frozen=True)
 class Run:
     """runs/NAME-n: request.json, audit.json, split.json, plan.json, events.jsonl, checkpoint.safetensors; when it is
-    finished also model.lamina, classical.lamina, report.json, report.html, card.json, card.md, result.json."""
+    finished also model.lamina, report.json, report.html, card.md, card.json. The opponents: classical.lamina, .safetensors, .json."""
 
     folder: Path
 
@@ -27,7 +30,7 @@ class Run:
 
     @property
     def finished(self) -> bool:
-        return self.path("result.json").exists()
+        return self.path(FINISHED).exists()
 
     def request(self) -> dict[str, Any]:
         """What was asked: {settings, source, out}. Raises DataError."""

@@ -1,0 +1,116 @@
+"""Before the first step: read, audit, split, fit the input and the output, decode once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from lamina.data.audit import Audit, audit, show_audit, stop_if_bad
+from lamina.data.batches import Feed
+from lamina.data.cache import decode
+from lamina.data.examples import Examples
+from lamina.data.files import write_json
+from lamina.data.read import read_examples
+from lamina.data.split import Split, divide, load_split, save_split
+from lamina.errors import DataError, sentence
+from lamina.inputs import Input
+from lamina.screen import Screen, percent
+from lamina.settings import Settings, cores, make_settings
+from lamina.start import choose_start
+from lamina.task import Task
+from lamina.tasks import find_task
+from lamina.training.device import choose_device, keep_memory
+from lamina.training.run import Run
+
+RESIDENT = 0.4
+"""Decoded data move to a device when they take at most this share of its free memory."""
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Everything that is known before the first step."""
+
+    task: Task
+    settings: Settings
+    report: Audit
+    split: Split
+    feed: Feed
+    run: Run
+
+
+def prepare(data: Any, run: Run, settings: Settings, screen: Screen) -> Prepared:
+    """Read, audit, split, fit the input and the output, decode once."""
+    torch.set_num_threads(cores(settings))
+    keep_memory()
+    task = find_task(settings.task)
+    device = choose_device(settings)
+    screen.say(f"Device      {device.line}")
+    examples, unfitted = read_for(data, task, settings)
+    screen.say(f"Task        {task.name}: {task.question} ({len(examples)} {unfitted.plural} with labels)")
+    report = audit(examples, unfitted, settings, screen)
+    write_json(run.path("audit.json"), report.summary())
+    show_audit(report, screen)
+    stop_if_bad(report, settings)
+    split = _split(report, run, settings)
+    screen.say(f"Split       {_describe_split(split)}")
+    for note in split.notes:
+        screen.say("            " + note)
+    learned = [i for i, part in enumerate(split.parts) if part == "train"]
+    input = unfitted.fit([report.examples.raws[i] for i in learned], [report.inspections[i] for i in learned])
+    start = choose_start(settings, input, len(learned), screen)
+    if start:
+        input, task = start.fit_input(input), start.task(task)
+    output = task.output(settings).fit([report.examples.answers[i] for i in learned])
+    decoded = decode(report.examples.raws, [inspection.content for inspection in report.inspections], input, settings, screen)
+    if device.device.type == "cuda":
+        decoded.keep_on(device.device, RESIDENT * torch.cuda.mem_get_info(device.device)[0])
+    feed = Feed(decoded, [output.encode(answer) for answer in report.examples.answers], input, output, device.device)
+    if start and not run.path("plan.json").exists() and (expected := start.expect(task, feed, np.array(learned))):
+        screen.say(
+            f"            as they are, with a linear head, its layers should reach about {percent(expected[0])} % "
+            f"(5-fold on {expected[1]} training examples); training goes on from there"
+        )
+    return Prepared(task, settings, report, split, feed, run)
+
+
+def audit_data(data: Any, *, screen: Screen | None = None, **settings: Any) -> Audit:
+    """The audit alone: decode every example and say what is wrong. Raises DataError when there is nothing to audit."""
+    chosen = make_settings(settings)
+    return audit(*read_for(data, find_task(chosen.task), chosen), chosen, screen or Screen(quiet=True))
+
+
+def read_for(data: Any, task: Task, settings: Settings) -> tuple[Examples, Input]:
+    """(the examples, the unfitted input that reads them)."""
+    usual = task.input(settings, "")
+    examples = read_examples(data, settings, usual)
+    return examples, task.input(settings, examples.sense) if examples.sense else usual
+
+
+def _split(report: Audit, run: Run, settings: Settings) -> Split:
+    """The run's own saved split, the one that the settings name, or a new one; written down in each case."""
+    own = run.path("split.json")
+    saved = load_split(own) if own.exists() else load_split(Path(settings.split)) if settings.split else None
+    if own.exists() and saved is not None and saved.get("content_hash") != report.content_hash:
+        raise DataError(
+            sentence(
+                f"The data of {run.folder}",
+                "be what they were when the run began",
+                "other content",
+                "Put them back, or train anew with --split " + str(own) + ".",
+            )
+        )
+    split = divide(report, saved)
+    if not own.exists():
+        write_json(own, save_split(split, report))
+    return split
+
+
+def _describe_split(split: Split) -> str:
+    if split.folds is not None:
+        return f"{len(split.parts)} examples in {max(split.folds) + 1} folds"
+    counts = ", ".join(f"{len(split.indices(part))} {part}" for part in ("train", "validation", "test"))
+    return counts + (f"; {split.left_out} copies of held-out examples left out" if split.left_out else "")
