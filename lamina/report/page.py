@@ -6,7 +6,7 @@ import dataclasses
 import json
 import shlex
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,7 @@ STYLE = """
   --line: color-mix(in srgb, currentColor 18%, transparent);
   --soft: color-mix(in srgb, currentColor 62%, transparent); }
 * { box-sizing: border-box; }
+html { background: Canvas; color: CanvasText; }
 body { margin: 0 auto; max-width: 60rem; padding: 1.2rem; font: 16px/1.5 system-ui, sans-serif; }
 h1 { font-size: 1.3rem; margin: 0 0 .5rem; }
 h2 { font-size: 1.1rem; margin: 2rem 0 .5rem; border-top: 1px solid var(--line); padding-top: 1rem; }
@@ -44,6 +45,7 @@ table { border-collapse: collapse; font-size: .9rem; }
 th, td { padding: .25rem .6rem; border-bottom: 1px solid var(--line); text-align: right; }
 td { white-space: nowrap; font-variant-numeric: tabular-nums; }
 th:first-child, td:first-child, .word { text-align: left; }
+tbody th { font-weight: 500; }
 td.word { white-space: normal; min-width: 9rem; max-width: 24rem; overflow-wrap: anywhere; }
 figure { margin: 0 0 1rem; }
 .confusion td { text-align: center; min-width: 2.4rem; } .confusion th { font-weight: 500; }
@@ -64,13 +66,14 @@ def write_report(run: Path, card: dict[str, Any], out: Path) -> Path:
         facts = json.loads((run / FACTS).read_text("utf-8", "surrogateescape"))
         audit = json.loads((run / "audit.json").read_text("utf-8", "surrogateescape"))
         events = read_events(run / "events.jsonl")
+        curve = json.loads((run / CURVE).read_text("utf-8")) if (run / CURVE).exists() else None
     except (OSError, ValueError) as error:
         raise DataError(sentence(f"The run folder {run}", f"hold {FACTS}, audit.json and events.jsonl", str(error))) from error
     try:
         sections = [
             _top(card),
-            _contenders(card),
-            _curve(run),
+            _contenders(card, curve),
+            _curve(curve),
             _classes(facts),
             _confusion(facts),
             _calibration(facts),
@@ -107,49 +110,65 @@ def _top(card: dict[str, Any]) -> str:
     )
 
 
-def _contenders(card: dict[str, Any]) -> str:
+def _contenders(card: dict[str, Any], curve: dict[str, Any] | None) -> str:
+    """What each way cost and came to, a column each."""
     verdict = card.get("verdict")
     if not verdict:
         return ""
+    ways = verdict["contenders"]
+
+    def row(name: str, told: Callable[[dict[str, Any]], object]) -> tuple[object, ...]:
+        return (name, *(told(each) for each in ways))
+
     rows = [
-        (
-            each["kind"],
-            each["name"],
-            percent(each["score"]["value"]) + " %",
-            f"{percent(each['score']['low'])}-{percent(each['score']['high'])}",
-            duration(each["seconds"]),
-            f"{each['milliseconds']:.2f} ms",
-            bytes_in_words(each["size"]),
-            f"{each['training_flops']:.1e}" if each["training_flops"] else "not counted",
-            f"{each['answer_flops']:.1e}",
-            len(each["decisions"]),
-        )
-        for each in verdict["contenders"]
+        row("way", lambda each: each["name"]),
+        row("score", lambda each: f"{percent(each['score']['value'])} %"),
+        row("95 % interval", lambda each: f"{percent(each['score']['low'])}-{percent(each['score']['high'])}"),
+        row(
+            "features thought of by people", lambda each: len(each.get("features", ())) or ("learned" if each["kind"] == "deep" else "none")
+        ),
+        row("settings chosen", lambda each: len(each["decisions"]) or "none"),
+        row("examples to reach the other's score", lambda each: _needed(curve, each["kind"])),
+        row("to train", lambda each: duration(each["seconds"])),
+        row("FLOPs to train", lambda each: f"{each['training_flops']:.1e}" if each["training_flops"] else "not counted"),
+        row("memory, peak until then", lambda each: bytes_in_words(each["memory"]) if each.get("memory") else "not measured"),
+        row("an answer", lambda each: f"{each['milliseconds']:.2f} ms"),
+        row("FLOPs an answer", lambda each: f"{each['answer_flops']:.1e}"),
+        row("size", lambda each: bytes_in_words(each["size"])),
+        row("can be looked at", lambda each: each.get("inspect") or "not told"),
     ]
-    head = ("", "way", "score", "95 % interval", "to train", "an answer", "size", "FLOPs to train", "FLOPs an answer", "settled by people")
-    decided = "".join(
-        f"<li>{_text(each['kind'])}: {_text('; '.join(each['decisions']))}</li>" for each in verdict["contenders"] if each["decisions"]
-    )
-    notes = "".join(f"<p class='soft'>{_text(note)}</p>" for each in verdict["contenders"] for note in each["notes"])
+    listed = [(each["kind"], (*each.get("features", ()), *each["decisions"])) for each in ways]
+    decided = "".join(f"<li>{_text(kind)}: {_text('; '.join(things))}</li>" for kind, things in listed if things)
+    notes = "".join(f"<p class='soft'>{_text(each['kind'])}: {_text(note)}</p>" for each in ways for note in each["notes"])
     paired = (
         f"Deep minus classical: {100 * verdict['difference']:+.2f} points, 99 % paired interval {100 * verdict['low']:+.2f} to "
         f"{100 * verdict['high']:+.2f}, exact McNemar test p = {verdict['p_value']:.2g}; margin {100 * verdict['margin']:g} points."
     )
-    plot = f"<figure>{score_bars(verdict['contenders'])}</figure>"
+    plot = f"<figure>{score_bars(ways)}</figure>"
+    table = _table(("", *(each["kind"] for each in ways)), rows, words=range(1, len(ways) + 1), rows_named=True)
     return (
-        f"<h2>Deep learning against the other ways</h2>{plot}{_table(head, rows, words=(1,))}<p class='soft'>{_text(paired)}</p>"
+        f"<h2>Deep learning against the other ways</h2>{plot}{table}<p class='soft'>{_text(paired)}</p>"
         f"{notes}<p>Settled by people:</p><ul>{decided}</ul>"
     )
 
 
-def _curve(run: Path) -> str:
-    if not (run / CURVE).exists():
+def _needed(curve: dict[str, Any] | None, kind: str) -> str:
+    """By the learning curve, with its 80 % interval."""
+    if kind not in ("deep", "classical"):
         return ""
-    found = json.loads((run / CURVE).read_text("utf-8"))
-    told = "".join(f"<p>{_text(kind)}: {_text(advice)}</p>" for kind, advice in found["advice"].items())
+    if curve is None:
+        return "lamina verdict MODEL --minutes N"
+    found = curve.get("needed", {}).get(kind)
+    return f"about {found[0]:,} ({found[1]:,}-{found[2]:,})" if found else "out of reach"
+
+
+def _curve(curve: dict[str, Any] | None) -> str:
+    if curve is None:
+        return ""
+    told = "".join(f"<p>{_text(kind)}: {_text(advice)}</p>" for kind, advice in curve["advice"].items())
     return (
         "<h2>What more examples would bring</h2>"
-        f"<figure>{against_size(found['points'], 'examples')}</figure><figure>{against_size(found['points'], 'seconds')}</figure>{told}"
+        f"<figure>{against_size(curve['points'], 'examples')}</figure><figure>{against_size(curve['points'], 'seconds')}</figure>{told}"
     )
 
 
@@ -183,10 +202,9 @@ def _confusion(facts: dict[str, Any]) -> str:
             color = f"rgba(59,130,246,{0.75 * share:.2f})" if truth == told else f"rgba(220,60,40,{min(0.8, 4 * share):.2f})"
             cells.append(f'<td style="background:{color}">{count or ""}</td>')
         body.append(f'<tr><th scope="row">{_text(truth)}</th>{"".join(cells)}</tr>')
-    return (
-        '<h2>What was told for what</h2><div class="scroll"><table class="confusion"><caption>Rows: what it is. Columns: what the network '
-        f"told.</caption><tr><td></td>{head}</tr>{''.join(body)}</table></div>"
-    )
+    caption = "<caption>Rows: what it is. Columns: what the network told.</caption>"
+    table = f'<table class="confusion">{caption}<tr><td></td>{head}</tr>{"".join(body)}</table>'
+    return "<h2>What was told for what</h2>" + _scrolling(table, "what was told for what")
 
 
 def _calibration(facts: dict[str, Any]) -> str:
@@ -259,14 +277,23 @@ def _reproduce(card: dict[str, Any]) -> str:
     )
 
 
-def _table(head: Iterable[object], rows: Iterable[Sequence[object]], words: Sequence[int] = ()) -> str:
+def _table(head: Iterable[object], rows: Iterable[Sequence[object]], words: Sequence[int] = (), rows_named: bool = False) -> str:
     top = "".join(f'<th scope="col"{" class=word" if place in words else ""}>{_text(name)}</th>' for place, name in enumerate(head))
 
     def cell(place: int, value: object) -> str:
+        if rows_named and place == 0:
+            return f'<th scope="row">{_text(value)}</th>'
         return f'<td class="word">{_text(value)}</td>' if place in words else f"<td>{_text(value)}</td>"
 
     body = "".join(f"<tr>{''.join(cell(place, value) for place, value in enumerate(row))}</tr>" for row in rows)
-    return f'<div class="scroll"><table><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table></div>'
+    return _scrolling(
+        f"<table><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table>", " and ".join(str(name) for name in head if name)
+    )
+
+
+def _scrolling(table: str, words: str) -> str:
+    """A table that may be wider than a phone: reachable and named for those who scroll by keyboard."""
+    return f'<div class="scroll" role="region" tabindex="0" aria-label="{escape("Table: " + words, quote=True)}">{table}</div>'
 
 
 def _text(value: object) -> str:

@@ -1,4 +1,4 @@
-"""Plots as SVG text that stands inside the page, in colors that read on white and on black."""
+"""Plots as SVG text that stands inside the page, in colors that read on white and on black; ink is the page's."""
 
 from __future__ import annotations
 
@@ -30,13 +30,16 @@ def score_bars(contenders: Sequence[dict[str, Any]]) -> str:
 
 
 def against_size(points: Sequence[dict[str, Any]], by: str) -> str:
-    """Error of both families against examples or seconds, both axes by logarithm."""
+    """Error of each family against examples or seconds, both axes by logarithm."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
+    kinds = [kind for kind in COLORS if kind != "trivial" and any(kind in point["scores"] for point in points)]
+
     def draw(axes: Any) -> None:
-        for kind in ("deep", "classical"):
-            places = [point["examples"] if by == "examples" else max(point["seconds"][kind], 1e-3) for point in points]
-            errors = [max(100 * (1 - point["scores"][kind]), 0.01) for point in points]
+        for kind in kinds:
+            own = [point for point in points if kind in point["scores"]]
+            places = [point["examples"] if by == "examples" else max(point["seconds"][kind], 1e-3) for point in own]
+            errors = [max(100 * (1 - point["scores"][kind]), 0.01) for point in own]
             axes.loglog(places, errors, "o", color=COLORS[kind], label=kind, markersize=5)
         axes.set_xlabel("training examples" if by == "examples" else "seconds to train")
         axes.set_ylabel("error in %")
@@ -47,8 +50,8 @@ def against_size(points: Sequence[dict[str, Any]], by: str) -> str:
             axis.set_minor_formatter(NullFormatter())
 
     last = points[-1]
-    words = ", ".join(f"{kind} {100 * last['scores'][kind]:.1f} %" for kind in ("deep", "classical"))
-    return _svg(draw, f"Error against {by}, both families; with {last['examples']} examples: {words}")
+    words = ", ".join(f"{kind} {100 * last['scores'][kind]:.1f} %" for kind in kinds if kind in last["scores"])
+    return _svg(draw, f"Error against {by}; with {last['examples']} examples: {words}")
 
 
 def reliability(probabilities: Sequence[float], right: Sequence[bool], bins: int = 10) -> tuple[str, float]:
@@ -113,5 +116,5 @@ def _svg(draw: Callable[[Any], None], words: str, high: float = HIGH) -> str:
         stream = io.StringIO()
         figure.savefig(stream, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     text = stream.getvalue()
-    body = text[text.index("<svg") :]
+    body = text[text.index("<svg") :].replace(INK, "currentColor")  # the page's own, light or dark
     return body.replace("<svg ", f'<svg role="img" aria-label="{escape(words, quote=True)}" class="plot" ', 1)
