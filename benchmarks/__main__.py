@@ -16,6 +16,7 @@ classical     Fashion-MNIST: the best classical model inside its share of 10 min
 verdicts      the verdict's sentence on digits, titanic, adult, hymenoptera, Fashion-MNIST and CIFAR-10
 suspects      Fashion-MNIST with 5 % wrong labels planted: how many of the suspects are
 truths        the verdict on twelve made sets of known truth
+curves        learning curves up to n examples against what twice as many then gave
 coverage      how often the paired interval holds the true difference
 """
 
@@ -39,7 +40,7 @@ ALL: dict[str, Callable[[argparse.Namespace], dict[str, Any]]] = {
     for benchmark in (
         speed.startup, speed.speed, speed.predict, accuracy.digits, accuracy.fashion, accuracy.cifar, accuracy.few, accuracy.hymenoptera,
         scale.forecasts, scale.growth, scale.large, peers,
-        verdict.classical, verdict.verdicts, verdict.suspects, verdict.coverage, truths.truths,
+        verdict.classical, verdict.verdicts, verdict.suspects, verdict.coverage, verdict.curves, truths.truths,
     )
 }  # fmt: skip
 

@@ -32,6 +32,20 @@ def classical(options: argparse.Namespace) -> dict[str, Any]:
             "cpu_per_wall": [run["cpu_per_wall"] for run in runs],
             "chosen": [run["chosen"] for run in runs],
         }
+    found["references on pixels"] = _references(feed, train, test)
+    return found
+
+
+def _references(feed: Any, train: np.ndarray, test: np.ndarray) -> dict[str, Any]:
+    """scikit-learn's own forest and boosting, with their usual settings, on raw pixels."""
+    from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
+
+    pixels = np.asarray(feed.values.take(np.arange(len(feed.values)))).reshape(len(feed.values), -1)
+    wanted = np.array(feed.targets)
+    found = {}
+    for learner in (RandomForestClassifier(n_jobs=-1, random_state=0), HistGradientBoostingClassifier(random_state=0)):
+        _, times = timed(lambda learner=learner: learner.fit(pixels[train], wanted[train]))
+        found[type(learner).__name__] = {"accuracy": float(learner.score(pixels[test], wanted[test])), **times}
     return found
 
 
@@ -103,6 +117,51 @@ def verdicts(options: argparse.Namespace) -> dict[str, Any]:
         found[name] = {**kept, "contenders": scores, **times}
         print(json.dumps({name: found[name]}), flush=True)
     return {"sets": found}
+
+
+HELD_BACK = {"fashion-mnist": (2_000, 4_000), "cifar10": (2_000, 4_000), "adult": (2_000,)}
+"""Examples from which twice as many are forecast, for both families: ten cases."""
+CURVE_SMALLEST, CURVE_TESTED = 125, 5_000
+CURVE_MINUTES = (0.35, 1.25)
+"""For one training: at least, and as much more with the most examples."""
+
+
+def curves(options: argparse.Namespace) -> dict[str, Any]:
+    """Learning curves up to n examples against what 2n then gave (mean of two draws): ten cases, nominal 90 % intervals."""
+    from lamina.data.audit import audit
+    from lamina.data.split import divide
+    from lamina.pipeline import read_for
+    from lamina.screen import Screen
+    from lamina.settings import Settings
+    from lamina.start import NOTHING
+    from lamina.studies import curve_of, measure_curve
+    from lamina.tasks import find_task
+
+    settings, screen = Settings(start_from=NOTHING), Screen()
+    cases, points = [], {}
+    for name, levels in HELD_BACK.items():
+        examples, input = read_for(_set(name), find_task("recognize"), settings)
+        random = np.random.default_rng(0)
+        parts = {part: [i for i, of in enumerate(examples.parts) if (of or "train") == part] for part in ("train", "test")}
+        most = 2 * max(levels)
+        taken = [*random.permutation(parts["train"])[: most + most // 4], *random.permutation(parts["test"])[:CURVE_TESTED]]
+        report = audit(examples.take(sorted(int(index) for index in taken)), input, settings, screen)
+        sizes = [CURVE_SMALLEST * 2**power for power in range(12) if CURVE_SMALLEST * 2**power <= most]
+        time_for = {size: CURVE_MINUTES[0] + CURVE_MINUTES[1] * size / most for size in sizes}
+        found = points[name] = measure_curve(report.examples, divide(report), time_for, settings, screen)
+        for level in levels:
+            for kind in ("deep", "classical"):
+                curve = curve_of([point for point in found if point["examples"] <= level], kind)
+                assert curve is not None
+                forecast, low, high = (100 * (1 - error) for error in curve.error(2 * level))
+                came = 100 * float(np.mean([point["scores"][kind] for point in found if point["examples"] == 2 * level]))
+                case = {"data": name, "way": kind, "examples": level, "forecast": forecast, "low": high, "high": low, "came": came}
+                cases.append({**case, "held": high <= came <= low, "width": low - high})
+                print(json.dumps(cases[-1]), flush=True)
+    return {
+        "held": sum(case["held"] for case in cases), "of": len(cases),
+        "median_width_points": float(np.median([case["width"] for case in cases])), "cases": cases, "points": points,
+    }  # fmt: skip
 
 
 def _set(name: str) -> Any:

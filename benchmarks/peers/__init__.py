@@ -30,13 +30,14 @@ PEERS = {
     "autogluon": ["autogluon.multimodal==1.6.3", "torchvision==0.28.0"],
 }
 DATA = ("fashion-mnist", "cifar10")
+MINUTES = 10.0
 PARTS = "1,0.5,0.25"
 """Lamina's own runs: the whole minutes, and how it stands with a half and a quarter of them."""
 
 
 def peers(options: argparse.Namespace) -> dict[str, Any]:
     """Accuracy after --minutes (10) of each system of --only (all, Lamina too) on --data (both), kept beside the earlier runs."""
-    minutes = options.minutes or 10.0
+    minutes = options.minutes or MINUTES
     file = RESULTS / "peers.json"
     runs = json.loads(file.read_text())["runs"] if file.exists() else []
     for data in options.data.split(",") if options.data else DATA:
@@ -48,7 +49,7 @@ def peers(options: argparse.Namespace) -> dict[str, Any]:
             runs.append({"data": data, "system": system, "minutes": budget, "seed": seed, **found})
             print(json.dumps(runs[-1]), flush=True)
             file.write_text(json.dumps({"runs": runs}, indent=1) + "\n")  # an interrupted benchmark keeps what it has
-    return {"minutes": minutes, "best_peer": {data: _against(runs, data, minutes) for data in DATA}, "runs": runs}
+    return {"minutes": MINUTES, "best_peer": {data: _against(runs, data) for data in DATA}, "runs": runs}
 
 
 def _turns(systems: list[str], minutes: float, parts: list[float], seeds: int) -> Iterator[tuple[str, float, int]]:
@@ -59,15 +60,15 @@ def _turns(systems: list[str], minutes: float, parts: list[float], seeds: int) -
                 yield system, budget, seed
 
 
-def _against(runs: list[dict[str, Any]], data: str, minutes: float) -> dict[str, Any] | None:
-    """The best peer after all the minutes, and the least share of them in which Lamina was as accurate."""
+def _against(runs: list[dict[str, Any]], data: str) -> dict[str, Any] | None:
+    """The best peer after ten minutes, and the least share of them in which Lamina was as accurate."""
     found = [run for run in runs if run["data"] == data]
-    rivals = [run for run in found if run["system"] != "lamina" and run["minutes"] == minutes]
+    rivals = [run for run in found if run["system"] != "lamina" and run["minutes"] == MINUTES]
     if not rivals:
         return None
     best = max(rivals, key=lambda run: run["accuracy"])
     enough = [run["minutes"] for run in found if run["system"] == "lamina" and run["accuracy"] >= best["accuracy"]]
-    return {"system": best["system"], "accuracy": best["accuracy"], "lamina_needs": min(enough) / minutes if enough else None}
+    return {"system": best["system"], "accuracy": best["accuracy"], "lamina_needs": min(enough) / MINUTES if enough else None}
 
 
 def _lamina(data: str, minutes: float, seed: int) -> dict[str, Any]:
