@@ -81,32 +81,41 @@ def train(
     json_: Json = False,
     **settings: Any,
 ) -> None:
-    """Audit DATA, train a network inside the time budget, score it, and save it as NAME.lamina."""
+    """Audit DATA, train a network inside the time budget, score it, judge it against classical ways, and save it as NAME.lamina.
+    Where that leaves enough of --minutes, a learning curve follows."""
     from lamina.pipeline import train as run
 
     screen = _screen(json_)
     model = run(data, out=out, runs=runs, screen=screen, begun=BEGUN, **settings)
-    _curve_in_time_left(model, data, settings.get("minutes"), screen)
-    _print_training(model, json_)
+    curve = _curve_in_time_left(model, data, settings.get("minutes"), screen)
+    _print_training(model, json_, curve)
 
 
-def _curve_in_time_left(model: Model, data: str, minutes: float | None, screen: Screen) -> None:
+def _curve_in_time_left(model: Model, data: str, minutes: float | None, screen: Screen) -> dict[str, Any] | None:
     """Where training needed so little of --minutes that a learning curve fits into the rest, it is made, too. Ctrl-C leaves it out."""
-    from lamina.studies import CURVE_LEAST_MINUTES, learning_curve
+    from lamina.studies import curve_minutes, learning_curve
 
     left = (minutes or 0.0) - (time.monotonic() - BEGUN) / 60
-    if left < CURVE_LEAST_MINUTES or model.verdict is None:
-        return
+    if model.verdict is None or left < curve_minutes(model):
+        return None
     screen.say(f"Curve       {left:.1f} minutes are left: what would more examples bring? (Ctrl-C leaves it out)")
     try:
         found = learning_curve(model, left, data=data, screen=screen)
-    except UsageError as error:  # too few examples for it
-        screen.say(f"            {error}")
     except (Interrupted, KeyboardInterrupt):
         screen.say("            left out; the model and its report are saved")
+    except LaminaError as error:  # too few examples for it, say; what was trained stands
+        screen.say(f"            left out: {error}")
     else:
-        for kind, told in found["advice"].items():
-            screen.say(f"            {kind}: {told}")
+        _tell_curve(found, screen)
+        return found
+    return None
+
+
+def _tell_curve(curve: dict[str, Any], screen: Screen) -> None:
+    for kind, told in curve["advice"].items():
+        screen.say(f"{kind}: {told}")
+    if curve["doubt"]:
+        screen.warn(curve["doubt"])
 
 
 @app.command()
@@ -217,8 +226,8 @@ def verdict(
             screen.say(f"{each.kind}, settled by people: {'; '.join(each.settled)}")
         for note in each.notes:
             screen.say(f"{each.kind}: {note}")
-    for kind, told in curve["advice"].items() if curve else ():
-        screen.say(f"{kind}: {told}")
+    if curve:
+        _tell_curve(curve, screen)
 
 
 @app.command()
@@ -366,11 +375,13 @@ def _load(model: Path, settings: dict[str, Any]) -> Any:
     return load(model)
 
 
-def _print_training(model: Any, json_: bool) -> None:
+def _print_training(model: Any, json_: bool, curve: dict[str, Any] | None = None) -> None:
     if json_:
         card = model.card
         names = ("classes", "examples", "excluded", "seconds", "way", "score", "cross_fitted", "facts", "verdict")
-        _print_json({"task": model.task, "model": card["model"], "run": card["run"], **{name: card[name] for name in names}})
+        _print_json(
+            {"task": model.task, "model": card["model"], "run": card["run"], **{name: card[name] for name in names}, "curve": curve}
+        )
 
 
 def _print_json(value: Any) -> None:

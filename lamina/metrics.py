@@ -47,22 +47,24 @@ def paired_interval(first: Sequence[bool], second: Sequence[bool], confidence: f
 def paired_interval_over_trainings(
     firsts: Sequence[Sequence[bool]], second: Sequence[bool], confidence: float = 0.99
 ) -> tuple[float, float, float]:
-    """`paired_interval` of the mean over several trainings of the first, with the chance of training in it.
+    """`paired_interval` of the mean over several trainings of the first, with the chance of training in it; of one it is that interval
+    itself, but for Student's distribution in place of the normal one.
 
-    The variances of the mean over test examples and of the mean over trainings are added; degrees of freedom by Satterthwaite
-    (1946, https://doi.org/10.2307/3002019), so that two or three trainings make it as wide as they should.
+    The variances of the mean over test examples (with half an example added to each cell) and of the mean over trainings are added; degrees
+    of freedom by Satterthwaite (1946, https://doi.org/10.2307/3002019), so that two or three trainings make it as wide as they should.
     """
     from scipy.stats import t
 
     each = np.asarray(firsts, bool).astype(np.float64) - np.asarray(second, bool)
     trainings, n = each.shape
-    means = each.mean(1)
-    tested, trained = each.mean(0).var(ddof=1) / n, means.var(ddof=1) / trainings
-    both = max(tested + trained, 1e-300)
-    freedom = both**2 / max(tested**2 / (n - 1) + trained**2 / (trainings - 1), 1e-300)
-    reach = float(t.ppf(0.5 + confidence / 2, max(1.0, freedom))) * math.sqrt(both)
-    middle = float(means.mean())
-    return middle, max(-1.0, middle - reach), min(1.0, middle + reach)
+    mean, means = each.mean(0), each.mean(1)
+    total = n + 2
+    middle = float(mean.sum() / total)
+    tested = float((mean**2).sum() + 1 - total * middle**2) / total**2
+    trained = float(means.var(ddof=1)) / trainings if trainings > 1 else 0.0
+    freedom = (tested + trained) ** 2 / (tested**2 / (total - 1) + trained**2 / max(1, trainings - 1))
+    reach = float(t.ppf(0.5 + confidence / 2, freedom)) * math.sqrt(tested + trained)
+    return float(means.mean()), max(-1.0, middle - reach), min(1.0, middle + reach)
 
 
 def paired_test(first: Sequence[bool], second: Sequence[bool]) -> float:

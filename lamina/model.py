@@ -126,7 +126,8 @@ class Model:
 
     def predict(self, source: Any) -> Any:
         """Answers for a file, a folder, a glob, bytes, an array [H, W] or [H, W, C], a Pillow image, or a list of these;
-        where the model learned from a table: for a table's path, a data frame, a dict, a list of dicts, or numbers [n, columns].
+        where the model learned from a table: for a table's path, a folder or glob of tables, a data frame, a dict, a list of dicts, or
+        numbers [n, columns].
 
         One value gives one Prediction; a folder, a glob, a list or an array of several pictures gives a list. A file that
         cannot be read gives a Prediction with `error`. Raises DataError when nothing matches.

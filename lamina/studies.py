@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import tempfile
 import time
 from collections import Counter
@@ -27,7 +28,7 @@ from lamina.errors import UsageError, sentence
 from lamina.model import Model
 from lamina.pipeline import read_for, train
 from lamina.report.page import CURVE, FACTS, write_report
-from lamina.screen import Screen, percent
+from lamina.screen import Screen, duration, percent
 from lamina.settings import Settings, cores, make_settings
 from lamina.start import FEW, NOTHING
 from lamina.tasks import find_task
@@ -70,25 +71,34 @@ def suspects(data: Any, *, screen: Screen | None = None, **settings: Any) -> lis
     return [{"file": examples.names[each.example], **dataclasses.asdict(each)} for each in found]
 
 
+def curve_minutes(model: Model) -> float:
+    """What a learning curve takes in which each training has as long an example as the model's own had."""
+    deep = model.verdict.contender("deep") if model.verdict else None
+    own = (deep.seconds if deep else 0.0) / 60 / (1 - CURVE_VERDICT)
+    return max(CURVE_LEAST_MINUTES, CURVE_DRAWS * sum(CURVE_SHARES) * own + CURVE_TRAININGS * CURVE_ONE_MINUTES / 2)
+
+
 def learning_curve(model: Model, minutes: float, *, data: Any = None, screen: Screen | None = None) -> dict[str, Any]:
     """Train every family on nested parts of the training examples; what more examples should bring. Kept in the run folder as curve.json.
 
-    `minutes` are for all trainings together. The test part only reports. Raises UsageError when they, or the examples, are too few.
+    `minutes` are for everything together. The test part only reports. Raises UsageError when they, or the examples, are too few.
     """
     screen, run = screen or Screen(quiet=True), Path(model.card["run"])
+    begun = time.monotonic()
     if minutes < CURVE_LEAST_MINUTES:
         raise UsageError(sentence("--minutes", f"be at least {CURVE_LEAST_MINUTES:g} for {CURVE_TRAININGS} trainings", minutes))
-    begun = time.monotonic()
     settings, report, split = _read_again(model, data, screen)
     pool, classes = split.indices("train"), len(report.examples.labels)
     sizes = sorted({max(CURVE_LEAST * classes, round(part * len(pool))) for part in CURVE_SHARES})
     if len(pool) < sizes[-1] or len(sizes) < 3:
-        few = 8 * CURVE_LEAST * classes
+        few = 2 * CURVE_LEAST * classes + 2
         raise UsageError(sentence("The training part", f"hold at least {few} examples for a learning curve", len(pool)))
     free = max(0.0, minutes - (time.monotonic() - begun) / 60 - len(sizes) * CURVE_DRAWS * CURVE_ONE_MINUTES)
     time_for = {size: CURVE_ONE_MINUTES + free * size / (sum(sizes) * CURVE_DRAWS) for size in sizes}
-    points = measure_curve(report.examples, split, time_for, settings, screen)
-    result = {"points": points, **_told_by(points)}
+    points = measure_curve(report.examples, split, time_for, settings, screen, deadline=begun + 60 * minutes)
+    if len({point["examples"] for point in points}) < 3:
+        raise UsageError(sentence("--minutes", "leave time for trainings with three numbers of examples", minutes, "Give more."))
+    result = {"points": points, **_told_by(points, model)}
     if (run / FACTS).exists():
         write_json(run / CURVE, result)
         write_report(run, model.card, run / "report.html")
@@ -111,9 +121,16 @@ def _read_again(model: Model, data: Any, screen: Screen) -> tuple[Settings, Audi
 
 
 def measure_curve(
-    examples: Examples, split: Split, time_for: dict[int, float], settings: Settings, screen: Screen, draws: int = CURVE_DRAWS
+    examples: Examples,
+    split: Split,
+    time_for: dict[int, float],
+    settings: Settings,
+    screen: Screen,
+    draws: int = CURVE_DRAWS,
+    deadline: float = math.inf,
 ) -> list[dict[str, Any]]:
-    """Trainings on nested parts of the training part, {examples: minutes for one}, each `draws` times with other examples.
+    """Trainings on nested parts of the training part, {examples: minutes for one}, each `draws` times with other examples, as far as
+    they end before the `deadline` (on time.monotonic()).
 
     Each point is {examples, tested, scores, seconds, errors}, by kind of contender; errors: share of the test part, of deep, by class.
     """
@@ -123,9 +140,11 @@ def measure_curve(
     for draw in range(draws):
         order = _in_turns(np.random.Generator(np.random.Philox(key=draw)).permutation(pool), examples.answers)
         for size, minutes in sorted(time_for.items()):
+            if time.monotonic() + 60 * minutes > deadline:
+                continue
             learned = order[:size].tolist()
             parts = ["train"] * len(learned) + [split.parts[index] for index in beside] if beside else [""] * len(learned)
-            some = replace(examples.take([*learned, *beside]), parts=parts, notes=())
+            some = replace(examples.take([*learned, *beside]), parts=parts, notes=(), findings=())
             with tempfile.TemporaryDirectory() as place:
                 own: dict[str, Any] = {
                     **dataclasses.asdict(settings),
@@ -136,7 +155,8 @@ def measure_curve(
                 trained = train(some, out=Path(place) / "m.lamina", runs=Path(place) / "runs", **own)
                 facts = json.loads((Path(trained.card["run"]) / FACTS).read_text("utf-8", "surrogateescape"))
             found = trained.verdict
-            assert found is not None
+            if found is None:  # the opponents could not be fitted, which was said
+                continue
             wrong = Counter(truth for truth, label in zip(facts["truths"], facts["labels"], strict=True) if truth != label)
             points.append({
                 "examples": size, "tested": found.contenders[0].score.n,
@@ -158,15 +178,24 @@ def curve_of(points: Sequence[dict[str, Any]], kind: str) -> Curve | None:
     return fit_curve([point["examples"] for point in own], errors, [point["tested"] for point in own])
 
 
-def _told_by(points: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """{advice: a sentence by kind, needed: by kind, examples that it needs to reach the other's score}."""
+def _told_by(points: Sequence[dict[str, Any]], model: Model) -> dict[str, Any]:
+    """{advice: a sentence by kind, needed: examples at which each kind is as good as the other, doubt: why not to believe them}."""
     curves = {kind: curve for kind in ("deep", "classical", "borrowed") if (curve := curve_of(points, kind)) is not None}
+    told: dict[str, Any] = {"advice": {kind: advice(curve, _wanting(points)) for kind, curve in curves.items()}, "needed": {}, "doubt": ""}
     most = max(point["examples"] for point in points)
-    needed = {}
+    last = [point for point in points if point["examples"] == most]
+    own = model.verdict.contender("deep") if model.verdict else None
+    if own and float(np.mean([point["scores"]["deep"] for point in last])) < own.score.low:
+        took = float(np.mean([point["seconds"]["deep"] for point in last]))
+        told["doubt"] = (
+            f"The network learned for {duration(took)} here and for {duration(own.seconds)} in its own training, where it was better: "
+            f"its curve is that of less training. {curve_minutes(model):.0f} minutes would do."
+        )
+        return told
     for kind, other in (("deep", "classical"), ("classical", "deep")):
-        target = float(np.mean([1 - point["scores"][other] for point in points if point["examples"] == most]))
-        needed[kind] = curves[kind].examples_for(target)
-    return {"advice": {kind: advice(curve, _wanting(points)) for kind, curve in curves.items()}, "needed": needed}
+        if kind in curves and other in curves:
+            told["needed"][kind] = curves[kind].examples_for(curves[other].errors(most))
+    return told
 
 
 def _wanting(points: Sequence[dict[str, Any]]) -> str:
@@ -191,6 +220,6 @@ def _in_turns(order: np.ndarray, answers: Sequence[str]) -> np.ndarray:
     places = []
     for index in order:
         label = answers[index]
-        places.append((seen[label] + 0.5) / total[label])
+        places.append((seen[label] + 0.5) / total[label] if seen[label] else -1.0)  # one of each class stands in front
         seen[label] += 1
     return order[np.argsort(places, kind="stable")]

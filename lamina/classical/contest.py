@@ -65,6 +65,8 @@ class Rival:
     """Answers of the same from further seeds."""
     complete: bool = True
     """Whether the seconds sufficed for the whole search and all training examples."""
+    remade: bool = False
+    """Whether it is that of a second search, after the training."""
     values: Tensor | None = None
     """What the network says of the test examples, before calibration [N, classes]."""
 
@@ -75,6 +77,7 @@ class Contest:
     def __init__(self, task: Task, feed: Feed, split: Split, truths: Sequence[Any], seed: int) -> None:
         """`truths` are the answers of all examples."""
         self.task, self.split, self.truths, self.seed = task, split, truths, seed
+        self.device = feed.device
         self.feed = replace(feed, input=feed.input.single(), device=torch.device("cpu"))
         self.test = split.indices("test") if split.folds is None else list(range(len(split.parts)))
         self.wanted = [truths[index] for index in self.test]
@@ -83,7 +86,7 @@ class Contest:
         """The network that was trained."""
         return Rival(
             "deep", "the network", model, answers, seconds, *self._answering(model), training_flops,
-            decisions=self.task.decisions(self.feed.input), memory=peak_memory(self.feed.device), inspect=INSPECT_DEEP,
+            decisions=self.task.decisions(self.feed.input), memory=peak_memory(self.device), inspect=INSPECT_DEEP,
         )  # fmt: skip
 
     def classical(self, seconds: float) -> Rival:

@@ -27,30 +27,44 @@ class Curve:
     """limit + scale * n ** -power, once for the measured errors and once for each set drawn anew."""
 
     examples: int
-    """The most that were measured."""
+    """The most that were measured …"""
+    fewest: int
+    """… and the fewest."""
     fits: np.ndarray
     """[1 + DRAWS, 3] of limit, scale, power."""
 
     def error(self, examples: float, confidence: float = 0.9) -> tuple[float, float, float]:
         """(error, low, high) at so many examples."""
-        found = self.fits[:, 0] + self.fits[:, 1] * examples ** -self.fits[:, 2]
+        found = self.errors(examples)
         low, high = np.quantile(found[1:], [0.5 - confidence / 2, 0.5 + confidence / 2])
         return float(found[0]), float(min(low, found[0])), float(max(high, found[0]))
 
-    def more_for(self, gain: float, confidence: float = 0.8) -> tuple[int, int, int] | None:
-        """(about, at least, at most) more examples that bring the error down by `gain`; None where the curve is too flat for it."""
-        found = self.examples_for(self.fits[:, 0] + self.fits[:, 1] * self.examples ** -self.fits[:, 2] - gain, confidence)
-        return None if found is None else (found[0] - self.examples, found[1] - self.examples, found[2] - self.examples)
+    def errors(self, examples: float) -> np.ndarray:
+        """By each fit."""
+        return self.fits[:, 0] + self.fits[:, 1] * examples ** -self.fits[:, 2]
 
-    def examples_for(self, error: float | np.ndarray, confidence: float = 0.8) -> tuple[int, int, int] | None:
-        """(about, at least, at most) examples at which the error is `error` (or those of each fit); None where that is out of reach."""
+    def more_for(self, gain: float, confidence: float = 0.8) -> tuple[int, int, int | None] | None:
+        """(about, at least, at most) more examples that bring the error down by `gain`; None where the curve is too flat for it."""
+        found = self.examples_for(self.errors(self.examples) - gain, confidence)
+        if found is None:
+            return None
+        about, low, high = found
+        return about - self.examples, max(0, low - self.examples), None if high is None else high - self.examples
+
+    def examples_for(self, error: float | np.ndarray, confidence: float = 0.8) -> tuple[int, int, int | None] | None:
+        """(about, at least, at most) examples at which the error is `error` (or those of each fit); None where that is out of reach.
+
+        Never below the fewest that were measured; at most is None where nothing is known of it.
+        """
         limit, scale, power = self.fits.T
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
             needed = np.where(error > limit, (scale / np.maximum(error - limit, 1e-12)) ** (1 / power), np.inf)
+        needed = np.maximum(needed, self.fewest)
         if not np.isfinite(needed[0]) or needed[0] > REACH * self.examples:
             return None
         low, high = np.quantile(needed[1:], [0.5 - confidence / 2, 0.5 + confidence / 2], method="lower")
-        return round(needed[0]), round(min(low, needed[0])), round(min(max(high, needed[0]), 4 * REACH * self.examples))
+        most = max(high, needed[0])
+        return round(needed[0]), round(min(low, needed[0])), round(most) if most <= 4 * REACH * self.examples else None
 
 
 def fit_curve(examples: Sequence[int], errors: Sequence[float], tested: Sequence[int], seed: int = 0) -> Curve:
@@ -63,7 +77,7 @@ def fit_curve(examples: Sequence[int], errors: Sequence[float], tested: Sequence
     random = np.random.default_rng(seed)
     fits = [_fit(n, np.log(error), deviation)]
     fits += [_fit(n, np.log(error) + deviation * random.standard_normal(len(n)), deviation) for _ in range(DRAWS)]
-    return Curve(int(n.max()), np.array(fits))
+    return Curve(int(n.max()), int(n.min()), np.array(fits))
 
 
 def _fit(n: np.ndarray, log_error: np.ndarray, deviation: np.ndarray) -> tuple[float, float, float]:
@@ -95,4 +109,5 @@ def advice(curve: Curve, weakest: str) -> str:
     more = curve.more_for(0.01)
     if more is None:
         return f"One more point is out of reach by examples alone: {told}."
-    return f"To gain 1 point collect about {more[0]:,} more ({more[1]:,}-{more[2]:,}, 80 % interval); best of class {weakest}; {told}."
+    between = f"{more[1]:,} or more" if more[2] is None else f"{more[1]:,}-{more[2]:,}"
+    return f"To gain 1 point collect about {more[0]:,} more ({between}, 80 % interval); best of class {weakest}; {told}."

@@ -1,7 +1,7 @@
 """The verdict: deep against classical, borrowed and trivial on the same split; costs; one sentence by a fixed rule.
 
 The difference is in points of accuracy, deep minus classical, with its 99 % paired interval over the test examples
-(Agresti & Min 2005); delta is the margin.
+(Agresti & Min 2005; over several trainings of the network with the chance of training in it); delta is the margin.
 
   nothing      neither is shown to be better than the trivial answer (95 % paired intervals): nothing to learn here
   deep         the interval lies above +delta
@@ -77,7 +77,7 @@ class Verdict:
     high: float
     """… with its 99 % paired interval."""
     p_value: float
-    """Exact McNemar test of no difference."""
+    """Exact McNemar test of no difference, of the saved network."""
     contenders: tuple[Contender, ...]
     notes: tuple[str, ...] = ()
 
@@ -117,10 +117,18 @@ def compare(
 ) -> Verdict:
     """The verdict from which test examples each kind got right, in the same order; `repeats`: networks of further seeds did."""
     deep, classical, trivial = (next(each for each in contenders if each.kind == kind) for kind in ("deep", "classical", "trivial"))
-    difference, low, high = paired_interval(right["deep"], right["classical"], CONFIDENCE)
-    if repeats:
-        difference, low, high = paired_interval_over_trainings([right["deep"], *repeats], right["classical"], CONFIDENCE)
-    better = any(paired_interval(right[each], right["trivial"], 0.95)[1] > 0 for each in ("deep", "classical"))
+
+    def apart(one: str, other: str, confidence: float) -> tuple[float, float, float]:
+        """(difference, low, high), one minus other; the network's over all its trainings."""
+        if repeats and "deep" in (one, other):
+            sign = 1 if one == "deep" else -1
+            beside = right[other if one == "deep" else one]
+            middle, low, high = paired_interval_over_trainings([right["deep"], *repeats], beside, confidence)
+            return sign * middle, min(sign * low, sign * high), max(sign * low, sign * high)
+        return paired_interval(right[one], right[other], confidence)
+
+    difference, low, high = apart("deep", "classical", CONFIDENCE)
+    better = any(apart(each, "trivial", 0.95)[1] > 0 for each in ("deep", "classical"))
     kind = judge(low, high, margin, better)
     cheaper = "classical" if classical.seconds <= deep.seconds else "deep"
     use = "trivial" if kind == "nothing" else kind if kind in ("deep", "classical") else cheaper
@@ -128,7 +136,7 @@ def compare(
     sentence += _over_seeds([right["deep"], *repeats])
     if borrowed := next((each for each in contenders if each.kind == "borrowed"), None):
         rival = use if use in right else "deep"
-        found = paired_interval(right["borrowed"], right[rival], CONFIDENCE)
+        found = apart("borrowed", rival, CONFIDENCE)
         ahead = _by_interval(found[1], found[2], margin) == "deep"
         sentence += _of_borrowed(borrowed, rival, found, ahead)
         use = "borrowed" if ahead else use

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lamina.data.duplicates import TOO_MANY, Duplicates, find_duplicates
+from lamina.data.duplicates import Duplicates, find_duplicates
 from lamina.data.examples import Examples, Finding
 from lamina.data.files import cache_folder, locked, write_json
 from lamina.data.inspection import Inspection
@@ -105,7 +105,7 @@ def audit(examples: Examples, input: Input, settings: Settings, screen: Screen) 
     kept = [inspections[index] for index in usable]
     good = examples.take(usable)
     good, kept = _drop_untrained_labels(good, kept, findings)
-    if input.repeats:
+    if input.repeats(good.raws):
         good, kept = _tell_apart(good, kept)
     duplicates = find_duplicates([i.content for i in kept], [i.fingerprint for i in kept], lambda a, b: _same(input, good, a, b))
     findings.extend(_about_duplicates(good, duplicates))
@@ -114,18 +114,26 @@ def audit(examples: Examples, input: Input, settings: Settings, screen: Screen) 
 
 
 def _tell_apart(examples: Examples, inspections: list[Inspection]) -> tuple[Examples, list[Inspection]]:
-    """Where many examples equal others, as rows of few columns do, they are alike by nature, not copies: each gets a content of its own."""
-    counts = Counter(inspection.content for inspection in inspections)
-    touched = sum(count for count in counts.values() if count > 1)
-    if touched <= TOO_MANY * len(inspections):
-        return examples, inspections
-    seen: Counter[str] = Counter()
+    """Rows of so few different values that they must repeat are no copies: each gets a content of its own, the first keeps the bare one.
+
+    Equal rows of one label are numbered, so that the order of the rows does not matter.
+    """
+    seen: Counter[tuple[str, str]] = Counter()
+    first: dict[str, str] = {}
     apart = []
-    for inspection in inspections:
-        seen[inspection.content] += 1
-        apart.append(dataclasses.replace(inspection, content=f"{inspection.content}-{seen[inspection.content]}"))
-    note = f"{touched} rows equal another one: alike by nature, not copies. Each is an example of its own."
-    return dataclasses.replace(examples, notes=(*examples.notes, note)), apart
+    for inspection, answer in zip(inspections, examples.answers, strict=True):
+        content, label = inspection.content, str(answer)
+        seen[content, label] += 1
+        number = seen[content, label]
+        first[content] = min(first.get(content, label), label)
+        apart.append((content, label, number))
+    kept = [
+        dataclasses.replace(inspection, content=content if (label, number) == (first[content], 1) else f"{content}-{label}-{number}")
+        for inspection, (content, label, number) in zip(inspections, apart, strict=True)
+    ]
+    repeated = len(inspections) - len(first)
+    note = f"{repeated} rows equal another one; of so few different values rows must repeat, so they are no copies."
+    return (dataclasses.replace(examples, notes=(*examples.notes, note)) if repeated else examples), kept
 
 
 def stop_if_bad(report: Audit, settings: Settings) -> None:

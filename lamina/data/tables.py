@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import glob
 import io
 import json
 import os
@@ -147,20 +148,17 @@ def cell(value: Any) -> str:
 
 
 def read_rows(source: Any, columns: Sequence[str]) -> list[tuple[str, Raw]]:
-    """(name, row) of a table's path, a folder of tables, a data frame, a dict, a list of dicts, or numbers [n, columns] or [columns].
-
-    Raises DataError.
+    """(name, row) of a table's path, a folder or glob of tables, a data frame, a dict, a list of dicts, or numbers [n, columns] or
+    [columns]. Raises DataError.
     """
     if isinstance(source, (str, os.PathLike)):
         path = Path(source)
-        if path.is_dir():
-            tables = sorted(each for each in path.rglob("*") if each.suffix.lower() in TABLE_SUFFIXES and not each.name.startswith("."))
-            if not tables:
-                raise DataError(sentence(f"The folder {path}", "hold tables (" + ", ".join(TABLE_SUFFIXES) + ")", "none"))
-            return [row for table in tables for row in read_rows(table, columns)]
+        if many := _tables_in(path):
+            return _rows_of_many(many, columns)
         if not path.is_file():
             near = did_you_mean(path.name, [p.name for p in path.parent.iterdir()]) if path.parent.is_dir() else ""
-            raise DataError(sentence(f"The table {path}", "be a file with a header and rows", "nothing there", near))
+            got = "a folder without tables" if path.is_dir() else "nothing there"
+            raise DataError(sentence(f"The table {path}", "be a file with a header and rows, a folder or a glob of such", got, near))
         found = read_table(path.read_bytes() if path.suffix.lower() != ".parquet" else b"", path)
     elif hasattr(source, "columns") and hasattr(source, "__getitem__"):
         found = {str(name): list(source[name]) for name in source.columns}
@@ -180,6 +178,36 @@ def read_rows(source: Any, columns: Sequence[str]) -> list[tuple[str, Raw]]:
     ]
     if not rows:
         raise DataError(sentence("The rows", "be at least one, with its columns by name", "none"))
+    return rows
+
+
+def _tables_in(path: Path) -> dict[str, Path]:
+    """The tables in a folder (recursively, hidden ones left out) or that a glob matches, by their names in it."""
+    if path.is_dir():
+        files = {file.relative_to(path).as_posix(): file for file in path.rglob("*")}
+    elif path.exists():
+        return {}
+    else:
+        files = {file: Path(file) for file in glob.glob(os.fspath(path), recursive=True)}
+    return {
+        name: file
+        for name, file in sorted(files.items())
+        if file.is_file() and file.suffix.lower() in TABLE_SUFFIXES and not any(piece.startswith(".") for piece in name.split("/"))
+    }
+
+
+def _rows_of_many(tables: dict[str, Path], columns: Sequence[str]) -> list[tuple[str, Raw]]:
+    """A table that cannot be read is one row that says so (its error in place of a raw value). Raises DataError where none can."""
+    rows: list[tuple[str, Raw]] = []
+    errors: list[DataError] = []
+    for name, table in tables.items():
+        try:
+            rows += [(name.removesuffix(table.name) + row, raw) for row, raw in read_rows(table, columns)]
+        except DataError as error:
+            errors.append(error)
+            rows.append((name, error))
+    if len(errors) == len(tables):
+        raise errors[0]
     return rows
 
 

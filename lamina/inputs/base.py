@@ -29,9 +29,6 @@ class Input(ABC):
     draws: ClassVar[int] = 0
     """Random numbers that `augment` uses per example. The first alternates between the halves of [0, 1) from epoch to epoch."""
 
-    repeats: ClassVar[bool] = False
-    """Whether many equal values are no copies: rows of few columns repeat by nature."""
-
     def __init_subclass__(cls, **keywords: Any) -> None:
         super().__init_subclass__(**keywords)
         if "kind" in cls.__dict__:
@@ -77,6 +74,10 @@ class Input(ABC):
     def shown(self, value: np.ndarray) -> str:
         """A picture of a read value for a page, as a data: address; empty where it has none."""
         return ""
+
+    def repeats(self, raws: Sequence[Raw]) -> bool:
+        """Whether equal values among these are no copies: there are so few different ones that they must repeat."""
+        return False
 
     def inspect(self, raw: Raw) -> Inspection:
         """Decode fully and say what is wrong or odd. Used by the audit; never raises for bad data."""

@@ -20,6 +20,8 @@ from lamina.layers import Columns, Context, Layer
 
 MISSING = {"", "?", "na", "n/a", "nan", "none", "null", "<na>", "nat"}
 TRUTH = {"true": 1.0, "false": 0.0}
+REPEATING = 10
+"""Rows must repeat when their columns' values go together in fewer ways than so many times the rows."""
 LARGEST = 1e30
 """Numbers beyond it count as it: their squares would not fit."""
 MOST_CATEGORIES = 200
@@ -34,7 +36,6 @@ class VectorInput(Input):
     """A row as float32 [columns]: a number as it is (NaN: missing), a category as its place from 1 (0: missing or other)."""
 
     kind: ClassVar[str] = "vector"
-    repeats: ClassVar[bool] = True
     plural: ClassVar[str] = "rows"
 
     columns: tuple[str, ...] = ()
@@ -86,6 +87,8 @@ class VectorInput(Input):
         )
 
     def _in_order(self, raw: Raw) -> Sequence[Any]:
+        if isinstance(raw, DataError):  # of a table among many
+            raise raw
         if not isinstance(raw, RowRaw):
             raise DataError(sentence("A row", "be a row of a table, a dict or a list of numbers", type(raw).__name__))
         if raw.columns == self.columns:
@@ -102,6 +105,15 @@ class VectorInput(Input):
         from lamina.data.tables import read_rows
 
         return read_rows(source, self.columns)
+
+    def repeats(self, raws: Sequence[Raw]) -> bool:
+        """Where the columns' values could be put together in fewer ways than REPEATING times the rows there are."""
+        ways = 1
+        for column in zip(*(raw.values for raw in raws), strict=True):
+            ways *= len({"" if _missing(value) else _word(value) for value in column})
+            if ways > REPEATING * len(raws):
+                return False
+        return True
 
     def inspect(self, raw: Raw) -> Inspection:
         if all(_missing(value) for value in raw.values):

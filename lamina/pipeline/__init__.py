@@ -12,10 +12,10 @@ from typing import Any
 from lamina.data.files import check_writable, locked
 from lamina.errors import DataError, Interrupted, UsageError, sentence
 from lamina.model import Model, load
-from lamina.pipeline.learn import learn, planned
-from lamina.pipeline.oppose import judged, oppose
-from lamina.pipeline.prepare import audit_data, prepare, read_for
-from lamina.pipeline.record import record, version
+from lamina.pipeline.learning import learn, planned
+from lamina.pipeline.opponents import judged, oppose
+from lamina.pipeline.preparation import audit_data, prepare, read_for
+from lamina.pipeline.records import record, version
 from lamina.screen import Screen
 from lamina.settings import Settings, make_settings
 from lamina.start import NOTHING, find_start

@@ -23,7 +23,7 @@ FACTS = "report.json"
 """In the run folder: names, truths, labels, probabilities, others (labels of the other way; empty without a verdict) of the test
 examples, and shown."""
 CURVE = "curve.json"
-"""In the run folder once `lamina verdict MODEL --minutes N` has made it."""
+"""In the run folder once `lamina verdict MODEL --minutes N`, or a training that left time for it, has made it."""
 CONFUSION_UP_TO = 20
 """With more classes than this the pairs that are confused most are listed instead of the whole table."""
 PAIRS = 15
@@ -125,7 +125,8 @@ def _contenders(card: dict[str, Any], curve: dict[str, Any] | None) -> str:
         row("score", lambda each: f"{percent(each['score']['value'])} %"),
         row("95 % interval", lambda each: f"{percent(each['score']['low'])}-{percent(each['score']['high'])}"),
         row(
-            "features thought of by people", lambda each: len(each.get("features", ())) or ("learned" if each["kind"] == "deep" else "none")
+            "features thought of by people",
+            lambda each: len(each.get("features", ())) or {"deep": "learned", "borrowed": "learned by others"}.get(each["kind"], "none"),
         ),
         row("settings chosen", lambda each: len(each["decisions"]) or "none"),
         row("examples to reach the other's score", lambda each: _needed(curve, each["kind"])),
@@ -142,7 +143,8 @@ def _contenders(card: dict[str, Any], curve: dict[str, Any] | None) -> str:
     notes = "".join(f"<p class='soft'>{_text(each['kind'])}: {_text(note)}</p>" for each in ways for note in each["notes"])
     paired = (
         f"Deep minus classical: {100 * verdict['difference']:+.2f} points, 99 % paired interval {100 * verdict['low']:+.2f} to "
-        f"{100 * verdict['high']:+.2f}, exact McNemar test p = {verdict['p_value']:.2g}; margin {100 * verdict['margin']:g} points."
+        f"{100 * verdict['high']:+.2f}, exact McNemar test of the saved network p = {verdict['p_value']:.2g}; "
+        f"margin {100 * verdict['margin']:g} points."
     )
     plot = f"<figure>{score_bars(ways)}</figure>"
     table = _table(("", *(each["kind"] for each in ways)), rows, words=range(1, len(ways) + 1), rows_named=True)
@@ -158,14 +160,19 @@ def _needed(curve: dict[str, Any] | None, kind: str) -> str:
         return ""
     if curve is None:
         return "lamina verdict MODEL --minutes N"
-    found = curve.get("needed", {}).get(kind)
-    return f"about {found[0]:,} ({found[1]:,}-{found[2]:,})" if found else "out of reach"
+    if kind not in (needed := curve.get("needed", {})):
+        return "not known: see below" if curve.get("doubt") else "not measured"
+    if (found := needed[kind]) is None:
+        return "out of reach"
+    about, low, high = found
+    return f"about {about:,} ({low:,} or more)" if high is None else f"about {about:,} ({low:,}-{high:,})"
 
 
 def _curve(curve: dict[str, Any] | None) -> str:
     if curve is None:
         return ""
     told = "".join(f"<p>{_text(kind)}: {_text(advice)}</p>" for kind, advice in curve["advice"].items())
+    told += f"<p>{_text(curve['doubt'])}</p>" if curve.get("doubt") else ""
     return (
         "<h2>What more examples would bring</h2>"
         f"<figure>{against_size(curve['points'], 'examples')}</figure><figure>{against_size(curve['points'], 'seconds')}</figure>{told}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import ctypes
+import gc
 import os
 import time
 from collections.abc import Callable
@@ -54,6 +55,7 @@ def keep_memory() -> None:
 
 def give_back_memory() -> None:
     """What was freed goes back to the system once, between two kinds of work that allocate differently (glibc only)."""
+    gc.collect()
     with contextlib.suppress(OSError, AttributeError):
         library = ctypes.CDLL(None)
         if hasattr(library, "gnu_get_libc_version"):
@@ -153,6 +155,12 @@ def peak_memory(device: torch.device) -> int:
     import resource
 
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if os.uname().sysname == "Darwin" else 1024)
+
+
+def forget_peak_memory() -> None:
+    """From here on `peak_memory` of a process is that since now, where the system can do that (Linux)."""
+    with contextlib.suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
 
 
 def total_memory(device: torch.device) -> int:

@@ -47,7 +47,7 @@ LEAST_STEPS = 10
 SAFETY = 0.96
 """Share of the time left that is planned for; the rest is for what the forecast does not know."""
 MOST_EPOCHS = 4
-"""Under --minutes, at most so many times the recipe's epochs; then more would bring nothing, and the rest of the time is given back."""
+"""Under --minutes, at most so many times the recipe's epochs; more would bring nothing. The rest is for a learning curve, or given back."""
 LARGER = 2.5
 """A network larger than the recipe's is taken when it sees the examples this many times as often as at least."""
 

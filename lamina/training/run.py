@@ -20,8 +20,9 @@ FINISHED = "card.json"
 
 @dataclass(frozen=True)
 class Run:
-    """runs/NAME-n: request.json, audit.json, split.json, plan.json, events.jsonl, checkpoint.safetensors; when it is
-    finished also model.lamina, report.json, report.html, card.md, card.json. The opponents: classical.lamina, .safetensors, .json."""
+    """runs/NAME-n: request.json, audit.json, split.json, plan.json, events.jsonl, checkpoint.safetensors; of each opponent (classical,
+    borrowed) .lamina, .safetensors, .json; of each network beside the last (foldN, seedN) .safetensors; when it is finished also
+    model.lamina, report.json, report.html, card.md, card.json; where a learning curve was made, curve.json."""
 
     folder: Path
 

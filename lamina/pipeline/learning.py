@@ -17,7 +17,7 @@ from lamina.layers import Context
 from lamina.model import Model, calibrated
 from lamina.networks import Network
 from lamina.outputs import Output
-from lamina.pipeline.prepare import Prepared
+from lamina.pipeline.preparation import Prepared
 from lamina.screen import Screen, bytes_in_words, duration, percent
 from lamina.task import Score
 from lamina.training.device import total_memory

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -15,15 +16,15 @@ from lamina.classical.verdict import Verdict, table
 from lamina.data.batches import Feed
 from lamina.data.cache import decode
 from lamina.data.files import write_json
-from lamina.errors import UsageError, sentence
+from lamina.errors import DataError, ModelFileError, ResourceError, UsageError, sentence
 from lamina.layers import Context
 from lamina.model import load
-from lamina.pipeline.learn import Learned, facts_of
-from lamina.pipeline.prepare import Prepared
+from lamina.pipeline.learning import Learned, facts_of
+from lamina.pipeline.preparation import Prepared
 from lamina.screen import Screen, duration, percent
 from lamina.settings import Settings, cores
 from lamina.start import PACKAGED, START_EXTRA, are_photos, find_start, packaged_is_there
-from lamina.training.device import give_back_memory
+from lamina.training.device import forget_peak_memory, give_back_memory
 from lamina.training.events import read_events
 from lamina.training.plan import Plan
 from lamina.training.run import Run
@@ -59,21 +60,21 @@ def oppose(prepared: Prepared, screen: Screen) -> Opposed | None:
         return None
     contest = Contest(prepared.task, prepared.feed, prepared.split, prepared.report.examples.answers, settings.seed)
     share = 60 * settings.minutes * settings.verdict_share if settings.minutes is not None else None
-    rivals, spent = [contest.trivial()], 0.0
+    rivals, spent, limited = [contest.trivial()], 0.0, _threads(settings)
     try:
         if lend is not None:
-            seconds = BORROW_SECONDS if share is None else share / 3
-            if isinstance(found := _kept("borrowed", contest, run) or contest.borrowed(lend, seconds), Rival):
+            begun, seconds = time.monotonic(), BORROW_SECONDS if share is None else share / 3
+            found = _kept("borrowed", contest, run) or contest.borrowed(lend, seconds)
+            if isinstance(found, Rival):
                 rivals.append(_keep(found, run))
-                spent = found.seconds
             elif settings.use == "borrowed":
                 raise UsageError(sentence("--use borrowed", "leave the packaged network its time", found, "Give more --minutes."))
             else:
                 notes += (f"a running start was not tried: {found}",)
+            spent = time.monotonic() - begun
         seconds = LEAST_SECONDS if share is None else max(1.0, share - spent)
-        with _threads(prepared.settings):
-            classical = _keep(_kept("classical", contest, run) or contest.classical(seconds), run)
-    except (RuntimeError, ValueError, MemoryError) as error:
+        classical = _kept("classical", contest, run) or _keep(contest.classical(seconds), run)
+    except (RuntimeError, ValueError, MemoryError, DataError, ModelFileError, ResourceError) as error:
         if settings.use != "deep":
             raise
         screen.warn(
@@ -81,10 +82,13 @@ def oppose(prepared: Prepared, screen: Screen) -> Opposed | None:
         )
         return None
     finally:
+        limited.restore_original_limits()
         give_back_memory()
+        forget_peak_memory()
+    later = "" if classical.complete or share is not None else "; its search was cut short, and may take as long as training, afterwards"
     screen.say(
         f"Classical   {classical.name}: {percent(classical.promise or 0.0)} % cross-validated on training examples, "
-        f"in {duration(classical.seconds)}; the verdict comes after the training"
+        f"in {duration(classical.seconds)}; the verdict comes after the training{later}"
     )
     return Opposed(contest, [classical, *rivals], notes)
 
@@ -95,14 +99,10 @@ def judged(
     """(the verdict, what is saved as --use says, the answers of the other way to the test examples)."""
     if opposed is None:
         return None, learned, []
-    trained: dict[str, float] = {}
-    for event in read_events(prepared.run.path("events.jsonl")):  # a resumed run did not train everything just now
-        if event["event"] == "finished":
-            trained[event["leg"]] = max(trained.get(event["leg"], 0.0), event["seconds"])
-    seconds = max(learned.seconds, sum(trained.values()))
-    opposed = _more_time(prepared, learned, opposed, seconds, screen)
-    deep = opposed.contest.deep(learned.model, learned.answers, seconds, plan.forecast["training_flops"])
+    seconds, flops = _spent(prepared, plan, learned)
+    deep = opposed.contest.deep(learned.model, learned.answers, seconds, flops)
     deep = replace(deep, validation=learned.validation, repeats=learned.repeats)
+    opposed = _more_time(prepared, learned, opposed, seconds, screen)
     verdict = opposed.contest.verdict([deep, *opposed.rivals], prepared.settings.margin / 100, opposed.notes)
     for line in table(verdict):
         screen.say(f"            {line}")
@@ -111,19 +111,37 @@ def judged(
     return verdict, saved, others
 
 
+def _spent(prepared: Prepared, plan: Plan, learned: Learned) -> tuple[float, float]:
+    """(seconds, FLOPs) of the training, a resumed run's earlier stretches counted; of one network where further seeds were trained."""
+    events, flops = read_events(prepared.run.path("events.jsonl")), plan.forecast["training_flops"]
+    seconds: dict[str, float] = {}
+    begun: dict[str, Any] | None = None
+    last: dict[str, Any] | None = None
+    for event in [*events, {"event": "started", "leg": "", "time": 0.0}]:
+        if event["event"] == "started":
+            if begun is not None and last is not None:
+                seconds[begun["leg"]] = seconds.get(begun["leg"], 0.0) + last["time"] - begun["time"]
+            begun = event
+        last = event
+    if prepared.split.folds is None and len(plan.legs) > 1:
+        return seconds.get("final", learned.seconds / len(plan.legs)), flops / len(plan.legs)
+    return max(learned.seconds, sum(seconds.values())), flops
+
+
 def _more_time(prepared: Prepared, learned: Learned, opposed: Opposed, trained: float, screen: Screen) -> Opposed:
     """Where no --minutes bind it, a search that was cut short is made anew: in its share of the time, or, near, in as long as training."""
     settings, classical = prepared.settings, opposed.rival("classical")
-    if settings.minutes is not None or classical is None or classical.complete:
+    if settings.minutes is not None or classical is None or classical.complete or classical.remade:
         return opposed
     deep = learned.score.value if learned.validation is None else learned.validation
     near = (classical.promise or 0.0) >= deep - NEAR
-    seconds = trained if near else trained * settings.verdict_share / (1 - settings.verdict_share)
+    seconds = trained if near else trained * min(1.0, settings.verdict_share / (1 - settings.verdict_share))
     if seconds < 1.5 * LEAST_SECONDS:
         return opposed
     screen.say(f"Classical   its search was cut short; it is made anew in {duration(seconds)}")
+    forget_peak_memory()
     with _threads(settings):
-        again = _keep(opposed.contest.classical(seconds), prepared.run)
+        again = _keep(replace(opposed.contest.classical(seconds), remade=True), prepared.run)
     give_back_memory()
     return replace(opposed, rivals=[again if rival.kind == "classical" else rival for rival in opposed.rivals])
 
@@ -137,7 +155,8 @@ def _chosen(prepared: Prepared, learned: Learned, rivals: list[Rival], verdict: 
     held_out = {kind: way.validation for kind, way in ways.items() if way.validation is not None}
     how = "on the validation part"
     if len(held_out) < len(ways):
-        held_out, how = {kind: scores[kind].value for kind in ways}, "cross-fitted (there is no validation part)"
+        held_out = {kind: scores[kind].value for kind in ways}
+        how = "cross-fitted" if prepared.split.folds is not None else "on the test part, for want of another: its score flatters"
     kind = max(held_out, key=lambda each: held_out[each]) if use == "best" else use
     others = ", ".join(f"{each} {percent(score)} %" for each, score in held_out.items() if each != kind)
     screen.say(f"Used        {kind}: {percent(held_out[kind])} % {how}, {others}")
@@ -168,7 +187,7 @@ def _lender(prepared: Prepared, screen: Screen) -> tuple[Callable[[], Lent] | No
 
 
 def _threads(settings: Settings) -> Any:
-    """What scikit-learn and numpy may use, inside a with statement."""
+    """What scikit-learn and numpy may use from now on, until it is restored or left."""
     from threadpoolctl import threadpool_limits
 
     return threadpool_limits(cores(settings))
@@ -178,11 +197,13 @@ def _threads(settings: Settings) -> Any:
 
 TUPLES = ("features", "decisions", "notes")
 KEPT = (
-    "name", "seconds", "milliseconds", "answer_flops", "training_flops", "validation", "promise", "memory", "inspect", "complete", *TUPLES,
-)  # fmt: skip
+    *("name", "seconds", "milliseconds", "answer_flops", "training_flops", "validation", "promise"),
+    *("memory", "inspect", "complete", "remade", *TUPLES),
+)
 
 
 def _keep(rival: Rival, run: Run) -> Rival:
+    run.path(f"{rival.kind}.json").unlink(missing_ok=True)
     rival.model.save(run.path(f"{rival.kind}.lamina"))
     assert rival.values is not None
     run.keep_tensors(f"{rival.kind}.safetensors", values=rival.values.contiguous())
@@ -195,6 +216,9 @@ def _kept(kind: str, contest: Contest, run: Run) -> Rival | None:
     if not facts.exists() or tensors is None:
         return None
     told = json.loads(facts.read_text("utf-8"))
-    model, values = load(run.path(f"{kind}.lamina")), tensors["values"]
+    try:
+        model, values = load(run.path(f"{kind}.lamina")), tensors["values"]
+    except ModelFileError:  # made on another kind of machine: fitted anew
+        return None
     told |= {name: tuple(told[name]) for name in TUPLES}
     return Rival(kind=kind, model=model, answers=model.output.decode(values, Context()), values=values, **told)

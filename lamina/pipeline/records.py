@@ -13,8 +13,8 @@ import torch
 from lamina.classical.verdict import Verdict
 from lamina.data.files import write_json
 from lamina.model import Model
-from lamina.pipeline.learn import Learned
-from lamina.pipeline.prepare import Prepared
+from lamina.pipeline.learning import Learned
+from lamina.pipeline.preparation import Prepared
 from lamina.report.card import write_card
 from lamina.report.page import FACTS, write_report
 from lamina.training.plan import Plan
