@@ -416,5 +416,6 @@ def test_learning_curve_of_a_model(tmp_path, monkeypatch, capsys):
         raise DataError("The examples must be there. Got nothing.")
 
     monkeypatch.setattr(studies, "train", broken)
+    monkeypatch.setattr(cli, "BEGUN", time.monotonic())
     assert cli._curve_in_time_left(model, str(tmp_path / "data"), 0.45, screen) is None
     assert "left out: The examples must be there" in capsys.readouterr().out
