@@ -231,6 +231,95 @@ def verdict(
 
 
 @app.command()
+def layers(
+    model: ModelPath,
+    file: Annotated[str, typer.Argument(help="A file (or a table's path): why this answer.")] = "",
+    unit: Annotated[str, typer.Option(help="One artificial neuron, LAYER:NUMBER, for FILE.")] = "",
+    data: Annotated[str, typer.Option(help="The data of the training, when they moved.")] = "",
+    json_: Json = False,
+) -> None:
+    """Open MODEL: what each layer is, sees and knows, beside the same layers with random weights; with FILE what moved its answer; with
+    --unit one artificial neuron."""
+    from lamina import inside
+
+    opened, screen = _load(model, {}), _screen(json_)
+    if unit:
+        layer, _, number = unit.partition(":")
+        if not file or not number.isdecimal():
+            raise UsageError(sentence("--unit", "be LAYER:NUMBER, beside a FILE", unit if file else f"{unit} without a file"))
+        _tell_unit(inside.unit(opened, layer, int(number), file), json_)
+    elif file:
+        found = inside.why_this_answer(opened, file, data or None, screen=screen)
+        if json_:
+            _print_json(found)
+        else:
+            screen.title(f"{found['label']}: {found['sentence']}")
+    else:
+        _tell_layers(inside.layers(opened, data or None, screen=screen), json_, screen)
+
+
+def _tell_layers(found: dict[str, Any], json_: bool, screen: Screen) -> None:
+    if json_:
+        _print_json(found)
+        return
+    screen.title(f"What goes in: {' x '.join(map(str, found['input']))} numbers, such as")
+    for row in found["raw"]:
+        screen.say("  " + " ".join(f"{value:>6g}" for value in row))
+    screen.title(f"{'layer':16} {'kind':14} {'puts out':>14} {'numbers':>9} {'sees':>12} {'FLOPs':>6}  a line reads   random weights")
+    for each, probe, control in zip(found["layers"], found["probes"], found["control"], strict=True):
+        shape, sees = (" x ".join(map(str, each[name])) for name in ("shape", "receptive"))
+        screen.say(
+            f"{each['name']:16} {each['kind']:14} {shape:>14} {each['parameters']:>9,} {sees:>12} {100 * each['share']:>4.0f} %  "
+            f"{percent(probe['score']):>5} ({percent(probe['low'])}-{percent(probe['high'])})  {percent(control['score']):>5}"
+        )
+    if not found["probed"]["held_out"]:
+        screen.say("The lines were scored on training examples: none was held out from this network.")
+
+
+def _tell_unit(found: dict[str, Any], json_: bool) -> None:
+    if json_:
+        _print_json(found)
+        return
+    print(f"{found['layer']}:{found['number']}" + (f" at {tuple(found['place'])}" if found["place"] else ""))
+    for each in found["strongest"]:
+        print(f"  {each['signal']:+9.4f} x {each['weight']:+8.4f} = {each['signal'] * each['weight']:+9.4f}   {each['source']}")
+    print(f"  … {found['inputs']} inputs in all: sum {found['total']:+.4f}, bias {found['bias']:+.4f}")
+    print(f"  after normalization and activation function it passes on {found['passed_on']:+.4f}")
+    for each in found["onward"]:
+        print(f"  -> {each['source']}: weight {each['weight']:+.4f}")
+
+
+@app.command()
+def step(
+    model: ModelPath,
+    data: Annotated[str, typer.Option(help="The data of the training, when they moved.")] = "",
+    json_: Json = False,
+) -> None:
+    """Open one training step of (a copy of) MODEL on one batch: forward pass, loss, backpropagation, change of the weights."""
+    from lamina import inside
+
+    screen = _screen(json_)
+    found = inside.step(_load(model, {}), data or None, screen=screen)
+    if json_:
+        _print_json(found)
+        return
+    screen.title(f"One step on {found['examples']} examples, learning rate {found['rate']:.4g}")
+    screen.say(f"{'layer':16} {'puts out':>14} {'mean':>8} {'spread':>8} {'passed':>7} {'gradient':>9} {'weights':>9} {'change':>9}")
+    for each in found["layers"]:
+        shape = " x ".join(map(str, each["shape"]))
+        screen.say(
+            f"{each['name']:16} {shape:>14} {each['mean']:>8.3f} {each['deviation']:>8.3f} {100 * each['passed']:>5.0f} % "
+            f"{each['gradient']:>9.4f} {each['weights']:>9.3f} {each['change']:>9.4f}"
+        )
+    clueless = f", clueless {found['clueless']:.3f}" if found["clueless"] is not None else ""
+    screen.say(f"Loss        {found['loss']:.4f} before, {found['after']:.4f} after the step (perfect {found['perfect']:.3f}{clueless})")
+    for word, each in zip(("a small", "a middling", "the worst"), found["mistakes"], strict=True):
+        screen.say(
+            f"            {word} mistake: {100 * each['probability']:.1f} % for the right answer, loss {each['loss']:.3f} ({each['name']})"
+        )
+
+
+@app.command()
 def report(
     model: ModelPath,
     out: Annotated[str, typer.Option(help="The HTML file to write; default NAME.html beside the model.")] = "",

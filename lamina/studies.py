@@ -24,7 +24,7 @@ from lamina.data.cache import decode
 from lamina.data.examples import Examples
 from lamina.data.files import write_json
 from lamina.data.split import Split, divide, load_split
-from lamina.errors import UsageError, sentence
+from lamina.errors import ResourceError, UsageError, sentence
 from lamina.model import Model
 from lamina.pipeline import read_for, train
 from lamina.report.page import CURVE, FACTS, write_report
@@ -87,7 +87,7 @@ def learning_curve(model: Model, minutes: float, *, data: Any = None, screen: Sc
     begun = time.monotonic()
     if minutes < CURVE_LEAST_MINUTES:
         raise UsageError(sentence("--minutes", f"be at least {CURVE_LEAST_MINUTES:g} for {CURVE_TRAININGS} trainings", minutes))
-    settings, report, split = _read_again(model, data, screen)
+    settings, report, split = read_again(model, data, screen)
     pool, classes = split.indices("train"), len(report.examples.labels)
     sizes = sorted({max(CURVE_LEAST * classes, round(part * len(pool))) for part in CURVE_SHARES})
     if len(pool) < sizes[-1] or len(sizes) < 3:
@@ -105,7 +105,7 @@ def learning_curve(model: Model, minutes: float, *, data: Any = None, screen: Sc
     return result
 
 
-def _read_again(model: Model, data: Any, screen: Screen) -> tuple[Settings, Audit, Split]:
+def read_again(model: Model, data: Any, screen: Screen) -> tuple[Settings, Audit, Split]:
     """(settings of the trainings of a curve, the model's own examples, its own split)."""
     card, run = model.card, Path(model.card["run"])
     aside = {"minutes": None, "epochs": None, "use": "deep", "seeds": 1, "verdict_share": CURVE_VERDICT}
@@ -152,7 +152,11 @@ def measure_curve(
                     "seed": draw,
                     "cache": str(Path(place) / "cache"),
                 }
-                trained = train(some, out=Path(place) / "m.lamina", runs=Path(place) / "runs", **own)
+                try:
+                    trained = train(some, out=Path(place) / "m.lamina", runs=Path(place) / "runs", **own)
+                except ResourceError as error:
+                    screen.warn(f"{size:,} examples: left out. {error}")
+                    continue
                 facts = json.loads((Path(trained.card["run"]) / FACTS).read_text("utf-8", "surrogateescape"))
             found = trained.verdict
             if found is None:  # the opponents could not be fitted, which was said

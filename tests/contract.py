@@ -7,10 +7,12 @@ import contextlib
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 
 from lamina.data.batches import Feed
 from lamina.data.cache import Decoded
+from lamina.explain import look_at_layers, with_random_weights
 from lamina.inputs import Input
 from lamina.model import Model, load
 from lamina.networks import Network
@@ -62,7 +64,21 @@ def check_contract(input: Input, output: Output, build, raws, answers, tmp_path:
         alone = opened.values([value])[0]
         seen = tuple(slice(0, size) for size in alone.shape)
         assert torch.allclose(alone, together[row][seen], atol=1e-5), "an answer does not depend on its neighbors"
+    check_inside(straight, feed)
     return opened
+
+
+def check_inside(network: Network, feed: Feed) -> None:
+    """What each layer is and sees, with no code of its own for this network or input; the control is another network of the same layers."""
+    x, context = feed.input.collate(feed.values.take(np.arange(8)))
+    facts = look_at_layers(network, x, context)
+    assert [each.name for each in facts] == list(network.layers) and all(each.shape for each in facts)
+    assert sum(each.share for each in facts) == pytest.approx(1.0, abs=1e-6) or not any(each.flops for each in facts)
+    assert all(max(each.receptive) > 0 for each in facts[:-1])
+    control = with_random_weights(network, feed, np.arange(len(feed.values)))
+    assert control.describe() == network.describe()
+    with torch.no_grad():
+        assert torch.isfinite(control(x, context)[0]).all()
 
 
 def _loss(network: Network, output: Output, feed: Feed, examples) -> float:

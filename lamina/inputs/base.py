@@ -79,6 +79,10 @@ class Input(ABC):
         """Whether equal values among these are no copies: there are so few different ones that they must repeat."""
         return False
 
+    def gratings(self) -> tuple[Tensor, Tensor] | None:
+        """(values [N, ...] of stripes, as `collate` makes them, their directions [N] in radians), where the sense sees places."""
+        return None
+
     def inspect(self, raw: Raw) -> Inspection:
         """Decode fully and say what is wrong or odd. Used by the audit; never raises for bad data."""
         return Inspection()

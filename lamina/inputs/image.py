@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import io
+import math
 import re
 import struct
 import warnings
@@ -60,6 +61,8 @@ HEIC = re.compile(rb".{4}ftyp(?:hei[cx]|mif1)", re.DOTALL)
 SAME_FORMATS = {frozenset(("JPEG", "MPO")), frozenset(("PNG", "APNG")), frozenset(("BMP", "DIB"))}
 LARGEST_FILE = 1_000_000_000
 HEIC_EXTRA = "pip install 'lamina[heic]'"
+GRATINGS = 8
+"""Directions of the stripes with which layers are asked whether they see edges."""
 COPY_SIDE = 48
 COPY_DIFFERENCE = 5.0
 """Two pictures are copies when they differ by less than this mean gray value out of 255 …"""
@@ -277,6 +280,18 @@ class ImageInput(Input):
         return replace(self, views=False) if self.views else self
 
     # ------------------------------------------------------------ generated pictures
+
+    def gratings(self) -> tuple[Tensor, Tensor]:
+        """Gray sine waves of GRATINGS directions, three wavelengths and four phases each."""
+        y, x = torch.meshgrid(torch.arange(self.side), torch.arange(self.side), indexing="ij")
+        pictures, directions = [], []
+        for direction in torch.arange(GRATINGS) * math.pi / GRATINGS:
+            for wavelength in (4.0, 6.0, 9.0):
+                for phase in torch.arange(4) * math.pi / 2:
+                    wave = torch.sin(2 * math.pi * (x * torch.cos(direction) + y * torch.sin(direction)) / wavelength + phase)
+                    pictures.append((127.5 + 100 * wave).round().to(torch.uint8)[..., None].expand(-1, -1, self.channels))
+                    directions.append(direction)
+        return torch.stack(pictures), torch.stack(directions)
 
     def golden(self, count: int, seed: int) -> list[np.ndarray]:
         """Smooth patches, in whole numbers only, so that every machine makes the same ones."""

@@ -26,6 +26,11 @@ class Context(NamedTuple):
     caches: Mapping[str, tuple[Tensor, ...]] | None = None
     """Keys and values of earlier steps by layer name; None outside generation."""
 
+    def first(self, count: int) -> Context:
+        """Of the first `count` examples."""
+        cut = [None if value is None else value[:count] for value in self[:3]]
+        return Context(cut[0], cut[1], cut[2], self.caches)
+
     def to(self, device: torch.device) -> Context:
         caches = None if self.caches is None else {name: tuple(t.to(device) for t in kept) for name, kept in self.caches.items()}
         first = [None if value is None else value.to(device, non_blocking=True) for value in self[:3]]

@@ -96,6 +96,12 @@ class ClassesOutput(Output):
         shares = counts / counts.sum()
         return float(shares.max()), float(-(shares * np.log(shares)).sum())
 
+    def least_loss(self) -> float:
+        """With smoothed targets even a perfect answer has a loss: their entropy."""
+        other = self.smoothing / len(self.labels)
+        own = 1 - self.smoothing + other
+        return -own * math.log(own) - (len(self.labels) - 1) * other * math.log(other) if other else 0.0
+
     def right(self, values: Tensor, target: Tensor) -> Tensor:
         return values.argmax(1) == target
 

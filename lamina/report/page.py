@@ -14,7 +14,7 @@ from typing import Any
 from lamina.data.files import write_bytes
 from lamina.errors import DataError, sentence
 from lamina.metrics import wilson_interval
-from lamina.report.plots import against_size, learning_curves, reliability, score_bars
+from lamina.report.plots import against_size, filter_picture, learning_curves, probes_by_layer, reliability, score_bars
 from lamina.screen import bytes_in_words, duration, percent
 from lamina.settings import Settings
 from lamina.training.events import read_events
@@ -22,6 +22,8 @@ from lamina.training.events import read_events
 FACTS = "report.json"
 """In the run folder: names, truths, labels, probabilities, others (labels of the other way; empty without a verdict) of the test
 examples, and shown."""
+LAYERS = "layers.json"
+"""In the run folder once `lamina layers MODEL` has made it."""
 CURVE = "curve.json"
 """In the run folder once `lamina verdict MODEL --minutes N`, or a training that left time for it, has made it."""
 CONFUSION_UP_TO = 20
@@ -53,6 +55,7 @@ figure { margin: 0 0 1rem; }
 .mistakes { display: grid; grid-template-columns: repeat(auto-fill, minmax(9.5rem, 1fr)); gap: 1rem; padding: 0; list-style: none; }
 .mistakes img { width: 6rem; height: 6rem; image-rendering: pixelated; object-fit: contain; background: var(--line); }
 .mistakes span { display: block; font-size: .85rem; overflow-wrap: anywhere; }
+.filters { display: flex; flex-wrap: wrap; gap: .25rem; } .filters img { width: 2.2rem; height: 2.2rem; image-rendering: pixelated; }
 code, pre { font-size: .88rem; overflow-wrap: anywhere; white-space: pre-wrap; }
 @media print { body { max-width: none; } h2 { break-after: avoid; } figure, li, tr { break-inside: avoid; } }
 """
@@ -66,7 +69,7 @@ def write_report(run: Path, card: dict[str, Any], out: Path) -> Path:
         facts = json.loads((run / FACTS).read_text("utf-8", "surrogateescape"))
         audit = json.loads((run / "audit.json").read_text("utf-8", "surrogateescape"))
         events = read_events(run / "events.jsonl")
-        curve = json.loads((run / CURVE).read_text("utf-8")) if (run / CURVE).exists() else None
+        curve, inside = (json.loads((run / name).read_text("utf-8")) if (run / name).exists() else None for name in (CURVE, LAYERS))
     except (OSError, ValueError) as error:
         raise DataError(sentence(f"The run folder {run}", f"hold {FACTS}, audit.json and events.jsonl", str(error))) from error
     try:
@@ -78,6 +81,7 @@ def write_report(run: Path, card: dict[str, Any], out: Path) -> Path:
             _confusion(facts),
             _calibration(facts),
             _mistakes(facts),
+            _inside(inside),
             _training(card, events),
             _audit(audit, card),
             _reproduce(card),
@@ -240,6 +244,77 @@ def _mistakes(facts: dict[str, Any]) -> str:
         f"<h2>Mistakes: {wrong} of {len(facts['truths'])}, {shown}</h2><p class='soft'>Some may be wrong labels: look.</p>"
         f"<ul class='mistakes'>{''.join(items)}</ul>"
     )
+
+
+def _inside(found: dict[str, Any] | None) -> str:
+    """The layers, from the raw numbers to the answer."""
+    if found is None:
+        return "<h2>Inside</h2><p class='soft'>What each layer is, sees and knows: lamina layers MODEL puts it here.</p>"
+    probes = {each["name"]: each for each in found["probes"]}
+    control = {each["name"]: each for each in found["control"]}
+    rows = [
+        (
+            each["name"],
+            each["kind"] + ("" if each["trained"] else ", not trained"),
+            _by(each["shape"]),
+            f"{each['parameters']:,}",
+            _by(each["receptive"]),
+            f"{100 * each['share']:.0f} %",
+            _read(probes[each["name"]]),
+            _read(control[each["name"]]),
+        )
+        for each in found["layers"]
+    ]
+    head = ("layer", "kind", "puts out", "numbers in it", "sees of the input", "of the FLOPs", "a line reads", "with random weights")
+    probed = found["probed"]
+    of = "examples held out" if probed["held_out"] else "other training examples: none was held out from this network"
+    gained = probes[found["layers"][-2]["name"]]["score"] - control[found["layers"][-2]["name"]]["score"]
+    told = (
+        f"After the last hidden layer a straight line reads {100 * gained:+.0f} points more of the answer than after the same layers with "
+        f"random weights ({probed['learned']} examples learned, {probed['tested']} {of})."
+    )
+    raw = "".join(f"<tr>{''.join(f'<td>{value:g}</td>' for value in row)}</tr>" for row in found["raw"])
+    caption = f"What goes in: numbers. {len(found['raw'])} rows of one input of {_by(found['input'])}."
+    numbers = _scrolling(f"<table><caption>{caption}</caption>{raw}</table>", "the raw numbers of one input")
+    plot = f"<figure>{probes_by_layer(found['probes'], found['control'])}</figure>"
+    return f"<h2>Inside</h2>{numbers}{_filters(found['filters'])}{_table(head, rows, words=(0, 1))}<p>{told}</p>{plot}{_stripes(found)}"
+
+
+def _by(sizes: Sequence[int]) -> str:
+    return " x ".join(str(size) for size in sizes) or "1"
+
+
+def _read(probe: dict[str, Any]) -> str:
+    return f"{percent(probe['score'])} % ({percent(probe['low'])}-{percent(probe['high'])})"
+
+
+def _filters(filters: dict[str, Any]) -> str:
+    """The first filters as pictures, where there are some."""
+    if not filters:
+        return ""
+    how = "trained" if filters["trained"] else "from the data, not trained"
+    pictures = "".join(f'<img src="{filter_picture(values)}" alt="">' for values in filters["values"])
+    words = f"The first filters ({_text(filters['layer'])}): {how}."
+    return f'<figure><div class="filters" role="img" aria-label="{words}">{pictures}</div><figcaption>{words}</figcaption></figure>'
+
+
+def _stripes(found: dict[str, Any]) -> str:
+    """Whether early layers see edges, measured."""
+    if not found["gratings"]:
+        return ""
+    rows = [(each["name"], f"{each['trained']:.2f}", f"{each['random']:.2f}") for each in found["gratings"]]
+    hidden = [each for each in found["gratings"][:-1] if each["trained"] == each["trained"]]
+    early, late = hidden[: max(1, len(hidden) // 2)], hidden[max(1, len(hidden) // 2) :]
+    mean = {name: [sum(each[name] for each in part) / max(1, len(part)) for part in (early, late)] for name in ("trained", "random")}
+    falls = late and mean["trained"][0] > mean["trained"][1] and mean["trained"][0] > mean["random"][0]
+    said = (
+        "The first half of the hidden layers answers to the direction of stripes more than the second half, and than with random weights."
+        if falls
+        else "Here the early layers do not answer to the direction of stripes more than the late ones and more than with random weights: "
+        "this network does not show that early layers see edges."
+    )
+    head = ("layer", "choosy about the direction of stripes", "with random weights")
+    return f"<h3>Do early layers see edges?</h3><p>{said}</p>{_table(head, rows, words=(0,))}"
 
 
 def _training(card: dict[str, Any], events: Sequence[dict[str, Any]]) -> str:

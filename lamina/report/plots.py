@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 from collections.abc import Callable, Sequence
 from html import escape
@@ -75,6 +76,36 @@ def reliability(probabilities: Sequence[float], right: Sequence[bool], bins: int
         axes.set_ylim(0, 104)
 
     return _svg(draw, f"Probability told against share right; mean difference {100 * error:.1f} points"), error
+
+
+def probes_by_layer(trained: Sequence[dict[str, Any]], control: Sequence[dict[str, Any]]) -> str:
+    """How much of the answer a straight line reads after each layer, with 95 % intervals, beside random weights."""
+
+    def draw(axes: Any) -> None:
+        places = range(len(trained))
+        for probes, color, label in ((trained, COLORS["deep"], "trained"), (control, COLORS["trivial"], "random weights")):
+            scores = [100 * each["score"] for each in probes]
+            reach = [[100 * (each["score"] - each["low"]) for each in probes], [100 * (each["high"] - each["score"]) for each in probes]]
+            axes.errorbar(places, scores, yerr=reach, fmt="o-", color=color, label=label, capsize=3, markersize=5)
+        axes.set_xticks(places, [each["name"] for each in trained], rotation=30, ha="right")
+        axes.set_ylabel("a straight line reads, in %")
+        axes.legend(frameon=False, labelcolor=INK)
+
+    ends = f"{100 * trained[-1]['score']:.0f} % trained, {100 * control[-1]['score']:.0f} % with random weights"
+    return _svg(draw, f"What a straight line reads after each layer; at the end {ends}")
+
+
+def filter_picture(values: Sequence[Any]) -> str:
+    """One filter [channels, rows, columns] as a data: address; gray, or color where it has three channels."""
+    import numpy as np
+    from PIL import Image
+
+    filters = np.asarray(values, np.float32)
+    scaled = np.clip(127.5 + 127.5 * filters / max(1e-9, float(np.abs(filters).max())), 0, 255).astype(np.uint8)
+    shown = scaled.transpose(1, 2, 0) if len(scaled) == 3 else scaled[0]
+    stream = io.BytesIO()
+    Image.fromarray(shown).save(stream, "PNG", optimize=True)
+    return "data:image/png;base64," + base64.b64encode(stream.getvalue()).decode()
 
 
 def learning_curves(losses: Sequence[tuple[int, float]], scores: Sequence[tuple[int, float]]) -> str:

@@ -227,8 +227,7 @@ def flops_per_example(network: Network, few: torch.Tensor, context: Context) -> 
 
 
 def _flops(network: Network, batch: Any) -> int:
-    context = type(batch.context)(*(value[:2] if isinstance(value, torch.Tensor) else value for value in batch.context))
-    return flops_per_example(network, batch.x[:2], context)
+    return flops_per_example(network, batch.x[:2], batch.context.first(2))
 
 
 def _costs(task: Task, plan: Plan, feed: Feed, train: np.ndarray, sizes: Sequence[int]) -> dict[int, float]:
