@@ -254,6 +254,8 @@ def layers(
             _print_json(found)
         else:
             screen.title(f"{found['label']}: {found['sentence']}")
+            for place, value in found["places"]:
+                screen.say(f"  {'up' if value > 0 else 'down':4} by {abs(value):.4f}   at {', '.join(map(str, place))}")
     else:
         _tell_layers(inside.layers(opened, data or None, screen=screen), json_, screen)
 
@@ -262,18 +264,19 @@ def _tell_layers(found: dict[str, Any], json_: bool, screen: Screen) -> None:
     if json_:
         _print_json(found)
         return
-    screen.title(f"What goes in: {' x '.join(map(str, found['input']))} numbers, such as")
+    screen.title(f"What goes in: {' x '.join(map(str, found['input']))} numbers, some of them:")
     for row in found["raw"]:
-        screen.say("  " + " ".join(f"{value:>6g}" for value in row))
-    screen.title(f"{'layer':16} {'kind':14} {'puts out':>14} {'numbers':>9} {'sees':>12} {'FLOPs':>6}  a line reads   random weights")
-    for each, probe, control in zip(found["layers"], found["probes"], found["control"], strict=True):
+        screen.say("  " + " ".join("  none" if value is None else f"{value:>6g}" for value in row))
+    screen.title(f"{'layer':16} {'kind':14} {'puts out':>14} {'weights':>9} {'sees':>12} {'FLOPs':>6}  a line reads   random weights")
+    probes, controls = ({each["name"]: each for each in found[name]} for name in ("probes", "control"))
+    for each in found["layers"]:
         shape, sees = (" x ".join(map(str, each[name])) for name in ("shape", "receptive"))
-        screen.say(
-            f"{each['name']:16} {each['kind']:14} {shape:>14} {each['parameters']:>9,} {sees:>12} {100 * each['share']:>4.0f} %  "
-            f"{percent(probe['score']):>5} ({percent(probe['low'])}-{percent(probe['high'])})  {percent(control['score']):>5}"
-        )
-    if not found["probed"]["held_out"]:
-        screen.say("The lines were scored on training examples: none was held out from this network.")
+        line = f"{each['name']:16} {each['kind']:14} {shape:>14} {each['parameters']:>9,} {sees:>12} {100 * each['share']:>4.0f} %"
+        if probe := probes.get(each["name"]):
+            line += f"  {percent(probe['score']):>5} ({percent(probe['low'])}-{percent(probe['high'])})"
+        screen.say(line + (f"  {percent(controls[each['name']]['score']):>5}" if each["name"] in controls else ""))
+    if probes and not found["probed"]["held_out"]:
+        screen.say("The network learned from all these examples: what lines read here says nothing of new ones.")
 
 
 def _tell_unit(found: dict[str, Any], json_: bool) -> None:
@@ -312,11 +315,12 @@ def step(
             f"{each['gradient']:>9.4f} {each['weights']:>9.3f} {each['change']:>9.4f}"
         )
     clueless = f", clueless {found['clueless']:.3f}" if found["clueless"] is not None else ""
-    screen.say(f"Loss        {found['loss']:.4f} before, {found['after']:.4f} after the step (perfect {found['perfect']:.3f}{clueless})")
-    for word, each in zip(("a small", "a middling", "the worst"), found["mistakes"], strict=True):
-        screen.say(
-            f"            {word} mistake: {100 * each['probability']:.1f} % for the right answer, loss {each['loss']:.3f} ({each['name']})"
-        )
+    perfect = f", perfect {found['perfect']:.3f}" if found["perfect"] is not None else ""
+    screen.say(f"Loss        {found['loss']:.4f} before, {found['after']:.4f} on the same examples after the step{clueless}{perfect}")
+    for word, each in zip(("least", "middling", "largest"), found["mistakes"], strict=True):
+        told = f", {100 * each['probability']:.1f} % for the right answer" if each["probability"] is not None else ""
+        screen.say(f"            {word} loss {each['loss']:.3f}{told} ({each['name']})")
+    screen.say("            In fp32, without augmentation, and without what earlier steps would have left in the optimizer.")
 
 
 @app.command()

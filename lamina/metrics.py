@@ -29,7 +29,9 @@ def corrected_resampled_interval(scores: Sequence[float], test_share: float, con
     return max(0.0, float(values.mean()) - reach), min(1.0, float(values.mean()) + reach)
 
 
-def paired_interval(first: Sequence[bool], second: Sequence[bool], confidence: float = 0.99) -> tuple[float, float, float]:
+def paired_interval(
+    first: Sequence[bool] | np.ndarray, second: Sequence[bool] | np.ndarray, confidence: float = 0.99
+) -> tuple[float, float, float]:
     """(difference, low, high) of two shares over the same n examples, first minus second.
 
     Wald's interval with half an example added to each of the four cells (Agresti & Min 2005, https://doi.org/10.1002/sim.1781).

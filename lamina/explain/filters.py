@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import torch
@@ -12,6 +11,8 @@ from lamina.layers import Context, Layer
 from lamina.networks import Network
 
 SHOWN = 32
+FAINT = 0.01
+"""Units that answer less than this share of the strongest are left out: few chance answers look choosy."""
 BATCH = 64
 
 
@@ -26,12 +27,12 @@ def first_filters(network: Network) -> dict[str, Any]:
     return {}
 
 
-def selectivity(network: Network, gratings: tuple[Tensor, Tensor] | None) -> dict[str, float]:
+def selectivity(network: Network, gratings: tuple[Tensor, Tensor] | None) -> dict[str, float | None]:
     """How much the direction of stripes matters to the units of each layer: 0 = nothing else than it, 1 = all.
 
     `gratings` is (raw values [N, ...], their directions [N] in radians). For each unit the length of the mean of its signals above 0, each
     turned by twice its direction (the circular variance of Ringach et al. 2002, https://doi.org/10.1523/JNEUROSCI.22-13-05639.2002, from
-    1); the mean over the units that answer at all.
+    1); the mean over the units that answer at all, None where none does.
     """
     if gratings is None:
         return {}
@@ -46,8 +47,8 @@ def selectivity(network: Network, gratings: tuple[Tensor, Tensor] | None) -> dic
                 turned = (strength * turns[start : start + BATCH, None]).sum(0)
                 before = sums.get(name, (torch.zeros_like(turned), torch.zeros(strength.shape[1])))
                 sums[name] = (before[0] + turned, before[1] + strength.sum(0))
-    found = {}
+    found: dict[str, float | None] = {}
     for name, (turned, strength) in sums.items():
-        answers = strength > 1e-6
-        found[name] = float((turned.abs()[answers] / strength[answers]).mean()) if bool(answers.any()) else math.nan
+        answers = strength > FAINT * max(1e-9, float(strength.max()))
+        found[name] = float((turned.abs()[answers] / strength[answers]).mean()) if bool(answers.any()) else None
     return found

@@ -9,8 +9,9 @@ probe         how much of the answer a straight line can read after the layer, b
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -18,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from lamina.classical.fit import PENALTIES, Few, Sums, classes_of, fit_scale
+from lamina.classical.fit import PENALTIES, Few, Sums, best_penalty, classes_of, deal_out, fit_scale
 from lamina.data.batches import Feed
 from lamina.layers import Context, Layer
 from lamina.metrics import wilson_interval
@@ -30,9 +31,10 @@ MAP = 4
 """Maps are averaged to at most so many rows and columns before a probe reads them …"""
 WIDEST = 1_024
 """… and signals beyond so many are read through a fixed random projection."""
-BATCH = 256
-PASSES = 4
-"""Batches on which the statistics of a network with random weights are measured."""
+BATCH = 64
+PASSED = 1_024
+"""Examples on which the statistics of a network with random weights are measured."""
+Norm = nn.BatchNorm1d | nn.BatchNorm2d
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,7 @@ class LayerFacts:
     trained: bool
     """False: measured on the data, or without weights."""
     receptive: tuple[int, ...]
-    """Extent along each axis of one raw value."""
+    """Extent along each axis of one raw value; empty where it cannot be found by a gradient (trees)."""
     flops: float
     share: float
     """Of the FLOPs of one answer."""
@@ -57,46 +59,61 @@ def look_at_layers(network: Network, x: Tensor, context: Context) -> list[LayerF
     found = []
     one, context = x[:1], context.first(1)
     with torch.no_grad():
-        for name, layer in network.layers.items():
-            assert isinstance(layer, Layer)
+        for layer in network.stack:
             counter = FlopCounterMode(display=False)
             with counter:
                 one, context = layer(one, context)
-            weights = [*layer.parameters(), *layer.buffers()]
-            found.append((name, layer, tuple(one.shape[1:]), sum(value.numel() for value in weights), counter.get_total_flops()))
+            count = sum(value.numel() for value in layer.parameters())
+            found.append((layer, tuple(one.shape[1:]), count, counter.get_total_flops()))
     total = max(1, sum(flops for *_, flops in found))
     return [
-        LayerFacts(
-            name, layer.kind, shape, count, any(value.requires_grad for value in layer.parameters()), fields[name], flops, flops / total
-        )
-        for name, layer, shape, count, flops in found
+        LayerFacts(layer.name, layer.kind, shape, count, is_trained(layer), fields[layer.name], flops, flops / total)
+        for layer, shape, count, flops in found
     ]
 
 
+def is_trained(layer: Layer) -> bool:
+    return any(value.requires_grad for value in layer.parameters())
+
+
+def vary(network: Network, x: Tensor, context: Context) -> tuple[Tensor, list[Layer], Context]:
+    """(numbers that can be varied a little, the layers from there on, their context): the raw values where they have places, else the
+    first layer's signals (rows with categories, tokens)."""
+    if x.ndim > 2 and x.dtype in (torch.uint8, torch.float32):
+        return x.detach().float(), network.stack, context
+    with torch.no_grad():
+        signals, after = network.stack[0](x, context)
+    return signals.detach(), network.stack[1:], after
+
+
 def receptive_fields(network: Network, x: Tensor, context: Context) -> dict[str, tuple[int, ...]]:
-    """By layer: the extent along each axis of a raw value on which one middle unit depends; of the first layer's signals, where raw values
-    have no places or are no numbers (rows, tokens). Found from gradients, so it needs no code per layer."""
-    leaf = x.detach().float().requires_grad_(True) if x.ndim > 2 and x.dtype in (torch.uint8, torch.float32) else None
-    signals: Tensor = leaf if leaf is not None else x
-    fields: dict[str, tuple[int, ...]] = {}
+    """By layer: the extent along each axis of a raw value on which one middle unit depends; of the first layer's signals, where raw
+    values have no places or are no numbers (rows, tokens). Found from gradients, so it needs no code per layer."""
+    leaf, layers, context = vary(network, x, context)
+    leaf.requires_grad_(True)
+    fields = {layer.name: tuple(leaf.shape[1:]) for layer in network.stack if layer not in layers}
+    generator, signals = torch.Generator().manual_seed(0), leaf
     with torch.enable_grad():
-        for name, layer in network.layers.items():
+        for layer in layers:
             signals, context = layer(signals, context)
-            if leaf is None:
-                leaf = signals.detach().requires_grad_(True)
-                signals = leaf
-                fields[name] = tuple(leaf.shape[1:])
+            if not signals.requires_grad:  # steps (trees): from here on nothing is found by a gradient
+                fields[layer.name] = ()
                 continue
-            grad = torch.autograd.grad(_middle(signals).float().sum(), leaf, retain_graph=True, allow_unused=True)[0]
-            fields[name] = _extent(grad) if grad is not None else (0,) * (leaf.ndim - 1)
+            middle = _middle(signals, context)
+            weights = torch.randn(middle.shape[-1], generator=generator)  # a plain sum over a softmax head's channels cancels
+            grad = torch.autograd.grad((middle.float() * weights).sum(), leaf, retain_graph=True, allow_unused=True)[0]
+            fields[layer.name] = _extent(grad) if grad is not None else ()
     return fields
 
 
-def _middle(signals: Tensor) -> Tensor:
-    """All channels of the place in the middle: maps are [N, C, H, W], sequences [N, T, D]; [N, D] has one place."""
+def _middle(signals: Tensor, context: Context) -> Tensor:
+    """[N, channels] of the place in the middle: maps are [N, C, H, W], sequences [N, T, D]; [N, D] has one place."""
     if signals.ndim == 4:
         return signals[:, :, signals.shape[2] // 2, signals.shape[3] // 2]
-    return signals[:, signals.shape[1] // 2] if signals.ndim == 3 else signals
+    if signals.ndim == 3:
+        steps = int(context.lengths.min()) if context.lengths is not None else signals.shape[1]
+        return signals[:, min(steps, signals.shape[1]) // 2]
+    return signals
 
 
 def _extent(grad: Tensor) -> tuple[int, ...]:
@@ -108,20 +125,32 @@ def _extent(grad: Tensor) -> tuple[int, ...]:
 
 
 def with_random_weights(network: Network, feed: Feed, train: np.ndarray, seed: int = 0) -> Network:
-    """The control: the same layers with weights as they were before any training. What was measured on the data stays."""
-    torch.manual_seed(seed)
-    control = build_network(network.describe())
-    for name, layer in network.layers.items():
-        if not any(value.requires_grad for value in layer.parameters()):
-            control.layers[name].load_state_dict(layer.state_dict())
-    for module in control.modules():  # a head that begins with zeros would answer nothing at all
-        if isinstance(module, (nn.Linear, nn.Conv2d)) and not bool(module.weight.any()):
-            module.reset_parameters()
-    control.train()  # statistics of normalizations are measured anew, on what these weights make of the data
+    """The control: the same layers with weights as they were before any training. What was measured on the data stays; the statistics of
+    normalizations are measured anew, on what these weights make of some training examples."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        control = build_network(network.describe())
+        for module in control.modules():  # a head that begins with zeros would answer nothing at all
+            if isinstance(module, (nn.Linear, nn.Conv2d)) and not bool(module.weight.any()):
+                module.reset_parameters()
+    for layer, own in zip(network.stack, control.stack, strict=True):
+        if not is_trained(layer):
+            own.load_state_dict(layer.state_dict())
+            own.requires_grad_(False)
+    norms = [module for layer in control.stack if is_trained(layer) for module in layer.modules() if isinstance(module, Norm)]
+    chosen = np.random.Generator(np.random.Philox(key=seed)).permutation(train)[:PASSED]
+    control.eval()
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # the mean over all of them
+        norm.train()
     with torch.no_grad():
-        for start in range(0, min(len(train), PASSES * BATCH), BATCH):
-            batch = feed.batch(train[start : start + BATCH])
-            control(batch.x.cpu(), batch.context)
+        for start in range(0, len(chosen) if norms else 0, BATCH):
+            if len(some := chosen[start : start + BATCH]) > 1:
+                batch = feed.batch(some)
+                control(batch.x.cpu(), batch.context)
+    for norm in norms:
+        norm.momentum = 0.1
     return control.eval()
 
 
@@ -133,29 +162,27 @@ class Probe:
     score: float
     low: float
     high: float
+    right: np.ndarray = field(repr=False, compare=False)
+    """[tested] of bool."""
 
 
 def probe_layers(network: Network, feed: Feed, learned: np.ndarray, tested: np.ndarray) -> list[Probe]:
     """A linear head per layer (ridge regression), fitted on the signals of `learned` and scored on those of `tested`.
 
-    The penalty is chosen on a fifth of `learned`. Answers are classes.
+    The penalty is cross-validated on `learned`. Answers are classes.
     """
     classes = classes_of(feed)
-    wanted = {name: np.array([feed.targets[index] for index in part], np.int64) for name, part in (("l", learned), ("t", tested))}
-    signals = {name: _signals(network, feed, part) for name, part in (("l", learned), ("t", tested))}
+    y, wanted = (np.array([feed.targets[index] for index in part], np.int64) for part in (learned, tested))
+    own, others = _signals(network, feed, learned), _signals(network, feed, tested)
+    fold = deal_out(y, np.random.Generator(np.random.Philox(key=0)))
     found = []
     for name in network.layers:
-        x, y = signals["l"][name], wanted["l"]
-        scale = fit_scale(x)
-        x, other = scale(x, Context())[0], scale(signals["t"][name], Context())[0]
-        cut = len(x) * 4 // 5
-        few = cut < x.shape[1]
-        fit = (Few(x[:cut], y[:cut], classes) if few else Sums.of(x[:cut], y[:cut], classes)).solve
-        right = {penalty: int((fit(penalty)(x[cut:], Context())[0].argmax(1).numpy() == y[cut:]).sum()) for penalty in PENALTIES["linear"]}
-        best = max(right, key=lambda penalty: right[penalty])
-        head = (Few(x, y, classes) if few else Sums.of(x, y, classes)).solve(best)
-        hits = int((head(other, Context())[0].argmax(1).numpy() == wanted["t"]).sum())
-        found.append(Probe(name, hits / len(tested), *wilson_interval(hits, len(tested))))
+        scale = fit_scale(own[name])
+        x, other = scale(own.pop(name), Context())[0], scale(others.pop(name), Context())[0]
+        penalty = best_penalty(x, y, fold, classes, PENALTIES["linear"])[0]
+        head = (Few(x, y, classes) if len(x) < x.shape[1] else Sums.of(x, y, classes)).solve(penalty)
+        right = head(other, Context())[0].argmax(1).numpy() == wanted
+        found.append(Probe(name, float(right.mean()), *wilson_interval(int(right.sum()), len(right)), right))
     return found
 
 
@@ -179,7 +206,9 @@ def _readable(x: Tensor, context: Context) -> Tensor:
         valid = steps < (context.lengths[:, None, None] if context.lengths is not None else x.shape[1])
         x = (x * valid).sum(1) / valid.sum(1).clamp_min(1)
     x = x.flatten(1)
-    if x.shape[1] <= WIDEST:
-        return x
-    generator = torch.Generator().manual_seed(x.shape[1])
-    return x @ (torch.randn(x.shape[1], WIDEST, generator=generator) / WIDEST**0.5)
+    return x if x.shape[1] <= WIDEST else x @ _projection(x.shape[1])
+
+
+@functools.lru_cache(maxsize=8)
+def _projection(width: int) -> Tensor:
+    return torch.randn(width, WIDEST, generator=torch.Generator().manual_seed(width)) / WIDEST**0.5

@@ -13,16 +13,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lamina.data.batches import Batch
-from lamina.layers import Layer
+from lamina.data.batches import Batch, step_seed
 from lamina.model import Model
 from lamina.networks import Network
-from lamina.outputs import Progress
+from lamina.outputs import ClassesOutput, Progress
 from lamina.training.distributed import World
 from lamina.training.loop import training_loop
 from lamina.training.objective import Objective
 from lamina.training.optimizer import make_optimizer
-from lamina.training.plan import Plan
+from lamina.training.plan import Plan, Revision
 
 
 @dataclass(frozen=True)
@@ -48,58 +47,76 @@ class LayerStep:
 class Mistake:
     place: int
     """In the batch."""
-    probability: float
-    """That the network gave to the right answer."""
     loss: float
+    """As training reckons it."""
+    probability: float | None
+    """That the network gave to the right answer, where answers are classes."""
 
 
 @dataclass(frozen=True)
 class OpenedStep:
     layers: list[LayerStep]
     loss: float
-    perfect: float
-    """The least loss that any answer could have."""
+    perfect: float | None
+    """The least loss that any answer could have; None where that is not known."""
     clueless: float | None
     after: float
     """On the same batch, after the step."""
     rate: float
     mistakes: list[Mistake]
-    """A small, a middling and the worst one."""
+    """The examples with the least, the middling and the largest loss."""
 
 
-def open_step(model: Model, batch: Batch, plan: Plan | None = None, fraction: float = 0.5) -> OpenedStep:
-    """Make one optimizer step on a copy of the model's network, as its training would have at `fraction` of its schedule."""
-    plan = plan or plan_of(model)
-    network = copy.deepcopy(model.network).train()
+def open_step(model: Model, batches: list[Batch], plan: Plan, fraction: float = 0.5) -> OpenedStep:
+    """Make one optimizer step on a copy of the model's network, with the optimizer and the rate of its training at `fraction` of the
+    schedule; in fp32, without augmentation and without the momentum that earlier steps would have left. `batches` are its micro-batches.
+    """
+    network, number = copy.deepcopy(model.network).train(), round(fraction * plan.total("final"))
     objective = Objective(network, model.output, "fp32")
     optimizer = make_optimizer(network, plan)
-    progress = Progress(torch.tensor(fraction), torch.tensor(0))
-    kept = {name: [value.detach().clone() for value in layer.parameters()] for name, layer in network.layers.items()}
-    signals = _signals(network, batch)
-    losses = each_loss(model, batch)
-    number = round(fraction * plan.total("final"))
-    steps = iter([(number, fraction, [batch])])
-    made = next(iter(training_loop(objective, steps, optimizer, lambda step: plan.rate("final", step), plan.seed, World())))
-    with torch.no_grad():
-        total, count = objective(batch.x, batch.context, batch.target, progress)
-    after = float(total / count)
+    progress = Progress(torch.tensor(fraction), torch.tensor(number))
+    kept = {layer.name: [value.detach().clone() for value in layer.parameters()] for layer in network.stack}
+    signals, mistakes = _signals(network, batches[0]), _mistakes(model, batches, progress)
+    with torch.random.fork_rng(devices=[]):
+        steps = iter([(number, fraction, batches)])
+        made = next(iter(training_loop(objective, steps, optimizer, lambda step: plan.rate("final", step), plan.seed, World())))
+        total = count = 0.0
+        with torch.no_grad():
+            for part, batch in enumerate(batches):
+                torch.manual_seed(step_seed(plan.seed, number, part))  # the same signals are dropped as before
+                found = objective(batch.x, batch.context, batch.target, progress)
+                total, count = total + float(found[0]), count + float(found[1])
     layers = []
-    for name, layer in network.layers.items():
-        assert isinstance(layer, Layer)
-        grads = [value.grad for value in layer.parameters() if value.grad is not None]
-        before, now = kept[name], [value.detach() for value in layer.parameters()]
-        shape, mean, deviation, passed = signals[name]
-        layers.append(
-            LayerStep(
-                name, shape, mean, deviation, passed, _length(grads), _length(before),
-                _length([b - a for a, b in zip(before, now, strict=True)]),
-            )
-        )  # fmt: skip
-    clueless = model.output.clueless(batch.target.tolist()) if batch.target.ndim == 1 else None
+    for layer in network.stack:
+        before, now = kept[layer.name], [value.detach() for value in layer.parameters()]
+        gradient = _length([value.grad for value in layer.parameters() if value.grad is not None])
+        change = _length([b - a for a, b in zip(before, now, strict=True)])
+        layers.append(LayerStep(layer.name, *signals[layer.name], gradient, _length(before), change))
+    clueless = model.output.clueless([target for batch in batches for target in batch.target.tolist()])
+    perfect = model.output.least_loss()
+    return OpenedStep(layers, float(made.loss), perfect, clueless[1] if clueless else None, total / max(1.0, count), made.rate, mistakes)
+
+
+def _mistakes(model: Model, batches: list[Batch], progress: Progress) -> list[Mistake]:
+    """Of the network as it answers, but with the loss of training."""
+    losses: list[float] = []
+    shares: list[float | None] = []
+    network, output = model.network.eval(), model.output
+    with torch.no_grad():
+        for batch in batches:
+            hidden, context = network.hidden(batch.x, batch.context)
+            for row in range(len(batch.x)):
+                one = slice(row, row + 1)
+                total, count = output.loss(hidden[one], network.head, batch.target[one], context.part(one), progress)
+                losses.append(float(total) / max(1.0, float(count)))
+            values = network.head(hidden, context)[0]
+            if isinstance(output, ClassesOutput):
+                told = torch.softmax(values.float() / output.temperature, 1)
+                shares += told.gather(1, batch.target[:, None])[:, 0].tolist()
+            else:
+                shares += [None] * len(batch.x)
     order = np.argsort(losses)
-    chosen = [int(order[0]), int(order[len(order) // 2]), int(order[-1])]
-    mistakes = [Mistake(place, math.exp(-float(losses[place])), float(losses[place])) for place in chosen]
-    return OpenedStep(layers, float(made.loss), model.output.least_loss(), clueless[1] if clueless else None, after, made.rate, mistakes)
+    return [Mistake(int(place), losses[place], shares[place]) for place in (order[0], order[len(order) // 2], order[-1])]
 
 
 def _signals(network: Network, batch: Batch) -> dict[str, tuple[tuple[int, ...], float, float, float]]:
@@ -118,15 +135,8 @@ def _length(values: Sequence[Tensor]) -> float:
     return math.sqrt(sum(float(value.float().square().sum()) for value in values))
 
 
-def plan_of(model: Model) -> Plan:
-    """The plan in the model's card."""
+def plan_of(card: dict[str, Any]) -> Plan:
+    """The plan of a model's training, from its card."""
     names = {field.name for field in dataclasses.fields(Plan)}
-    values: dict[str, Any] = {name: value for name, value in model.card["plan"].items() if name in names}
-    return Plan(**{**values, "revisions": [], "path": ""})
-
-
-def each_loss(model: Model, batch: Batch) -> np.ndarray:
-    """-log of the probability that the network, as it answers, gives to the right class of each example."""
-    with torch.no_grad():
-        logits = model.network.eval()(batch.x, batch.context)[0].float()
-    return torch.nn.functional.cross_entropy(logits, batch.target, reduction="none").numpy()
+    values: dict[str, Any] = {name: value for name, value in card["plan"].items() if name in names}
+    return Plan(**{**values, "revisions": [Revision(**each) for each in values["revisions"]], "path": ""})

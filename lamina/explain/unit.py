@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from lamina.errors import UsageError, did_you_mean, sentence
-from lamina.layers import Context, Layer
+from lamina.layers import Context
 from lamina.networks import Network
 
 STRONGEST = 8
@@ -50,18 +50,16 @@ class Unit:
 def open_unit(network: Network, x: Tensor, context: Context, layer: str, number: int) -> Unit:
     """Unit `number` of `layer` for one example (x [1, ...]), at the place where it is strongest.
 
-    Works for a layer whose first weights are a matrix [units, inputs] or filters [units, inputs, rows, columns].
-    Raises UsageError for a layer or a unit that does not exist, or that has no such weights.
+    Works for a layer with one set of weights, a matrix [units, inputs] or filters [units, inputs, rows, columns], that puts out as many
+    signals. Raises UsageError for another, and for a layer or a unit that does not exist.
     """
     names = list(network.layers)
     if layer not in names:
         raise UsageError(sentence("--unit", "name a layer: " + ", ".join(names), layer, did_you_mean(layer, names)))
-    chosen = network.layers[layer]
-    assert isinstance(chosen, Layer)
-    weigher = _weigher(chosen)
+    weigher = _weigher(network, layer)
     if weigher is None:
-        able = [name for name, each in network.layers.items() if isinstance(each, Layer) and _weigher(each) is not None]
-        raise UsageError(sentence("--unit", "name a layer with weights: " + ", ".join(able), layer))
+        able = [name for name in names if _weigher(network, name) is not None]
+        raise UsageError(sentence("--unit", "name a layer of plain units: " + ", ".join(able), layer))
     units = weigher.weight.shape[0]
     if not 0 <= number < units:
         raise UsageError(sentence("--unit", f"name one of the {units} units of {layer}, from 0", number))
@@ -69,19 +67,19 @@ def open_unit(network: Network, x: Tensor, context: Context, layer: str, number:
     handle = weigher.register_forward_hook(lambda module, inputs, output: seen.append((inputs[0].detach(), output.detach())))
     try:
         with torch.no_grad():
-            network.eval()(x, context, until=layer)
-            signals = network(x, context, until=layer)[0]
+            signals = network.eval()(x, context, until=layer)[0]
     finally:
         handle.remove()
     inputs, outputs = seen[0]
     bias = float(weigher.bias[number].detach()) if weigher.bias is not None else 0.0
     place: tuple[int, ...] = ()
     if isinstance(weigher, nn.Conv2d):
-        strongest_place = int(outputs[0, number].argmax())
-        place = (strongest_place // outputs.shape[3], strongest_place % outputs.shape[3])
+        after = signals[0, number]
+        factor = max(1, outputs.shape[2] // after.shape[0])  # pooled maps are smaller, and may leave the last row out
+        map = outputs[0, number, : after.shape[0] * factor, : after.shape[1] * factor]
+        place = divmod(int(map.argmax()), map.shape[1])
         products, names_of = _of_filter(weigher, inputs[0], number, place[0], place[1])
-        after = signals[0, number]  # pooled maps are smaller
-        passed_on = float(after[place[0] * after.shape[0] // outputs.shape[2], place[1] * after.shape[1] // outputs.shape[3]])
+        passed_on = float(after[place[0] // factor, place[1] // factor])
     else:
         flat = outputs[0].reshape(-1, units)
         step = int(flat[:, number].argmax())
@@ -89,16 +87,21 @@ def open_unit(network: Network, x: Tensor, context: Context, layer: str, number:
         own = inputs[0].reshape(-1, inputs.shape[-1])[step]
         products = [(float(w), float(v)) for w, v in zip(weigher.weight[number].detach(), own, strict=True)]
         names_of = [f"signal {index}" for index in range(len(products))]
-        passed_on = float(signals[0].reshape(-1, signals.shape[-1])[step if outputs.ndim > 2 else 0, number])
+        passed_on = float(signals[0].reshape(-1, units)[step, number])
     total = sum(weight * value for weight, value in products)
     order = sorted(range(len(products)), key=lambda index: -abs(products[index][0] * products[index][1]))[:STRONGEST]
     strongest = [Connection(names_of[index], *products[index]) for index in order]
-    return Unit(layer, number, place, len(products), strongest, total, bias, passed_on, _onward(network, layer, number, passed_on))
+    return Unit(layer, number, place, len(products), strongest, total, bias, passed_on, _onward(network, layer, number, units, passed_on))
 
 
-def _weigher(layer: Layer) -> nn.Conv2d | nn.Linear | None:
-    """The module inside the layer that weighs what comes in, first."""
-    return next((module for module in layer.modules() if isinstance(module, (nn.Conv2d, nn.Linear))), None)
+def _weigher(network: Network, name: str) -> nn.Conv2d | nn.Linear | None:
+    """The one module that weighs what comes into the layer, where its units are those that the layer puts out."""
+    layer = network.layers[name]
+    found = [module for module in layer.modules() if isinstance(module, (nn.Conv2d, nn.Linear))]
+    own = [value for value in layer.parameters() if value.ndim > 1]
+    if len(found) != 1 or len(own) != 1 or (isinstance(found[0], nn.Conv2d) and (found[0].groups != 1 or set(found[0].dilation) != {1})):
+        return None
+    return found[0]
 
 
 def _of_filter(filters: nn.Conv2d, map: Tensor, number: int, down_at: int, right_at: int) -> tuple[list[tuple[float, float]], list[str]]:
@@ -118,19 +121,18 @@ def _of_filter(filters: nn.Conv2d, map: Tensor, number: int, down_at: int, right
     return found, names
 
 
-def _onward(network: Network, layer: str, number: int, signal: float) -> list[Connection]:
-    """The strongest weights by which the next layer with weights reads the unit's signal."""
+def _onward(network: Network, layer: str, number: int, units: int, signal: float) -> list[Connection]:
+    """The strongest weights by which the next layer reads the unit's signal; none where something between mixes the signals."""
     names = list(network.layers)
     for name in names[names.index(layer) + 1 :]:
-        after = network.layers[name]
-        weigher = _weigher(after) if isinstance(after, Layer) else None
+        weigher = _weigher(network, name)
+        if weigher is None and any(value.ndim > 1 for value in network.layers[name].parameters()):
+            return []
         if weigher is None:
             continue
-        if number >= weigher.weight.shape[1]:  # flattened in between: its signals cannot be told apart
+        if weigher.weight.shape[1] != units:  # flattened in between
             return []
-        weights = weigher.weight[:, number].detach()
-        size = weights.abs() if weights.ndim == 1 else weights.flatten(1).abs().amax(1)
-        kept = size.topk(min(STRONGEST, len(size))).indices.tolist()
-        own = [weights[unit] if weights.ndim == 1 else weights[unit].flatten()[weights[unit].flatten().abs().argmax()] for unit in kept]
-        return [Connection(f"{name} unit {unit}", float(weight), signal) for unit, weight in zip(kept, own, strict=True)]
+        weights = weigher.weight[:, number].detach().flatten(1) if weigher.weight.ndim > 2 else weigher.weight[:, number, None].detach()
+        kept = weights.abs().amax(1).topk(min(STRONGEST, len(weights))).indices.tolist()
+        return [Connection(f"{name} unit {unit}", float(weights[unit][weights[unit].abs().argmax()]), signal) for unit in kept]
     return []

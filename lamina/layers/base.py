@@ -28,8 +28,11 @@ class Context(NamedTuple):
 
     def first(self, count: int) -> Context:
         """Of the first `count` examples."""
-        cut = [None if value is None else value[:count] for value in self[:3]]
-        return Context(cut[0], cut[1], cut[2], self.caches)
+        return self.part(slice(count))
+
+    def part(self, rows: slice) -> Context:
+        cut = [None if value is None else value[rows] for value in self[:3]]
+        return Context(cut[0], cut[1], cut[2])
 
     def to(self, device: torch.device) -> Context:
         caches = None if self.caches is None else {name: tuple(t.to(device) for t in kept) for name, kept in self.caches.items()}

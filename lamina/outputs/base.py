@@ -86,9 +86,9 @@ class Output(ABC):
         """(score, loss) of a guess that knows only how frequent each answer is; None where that has no meaning."""
         return None
 
-    def least_loss(self) -> float:
-        """What the loss would be for perfect answers."""
-        return 0.0
+    def least_loss(self) -> float | None:
+        """What the loss would be for perfect answers; None where that is not known."""
+        return None
 
     def right(self, values: Tensor, target: Tensor) -> Tensor | None:
         """Which rows are right, for the live score; None where a row is not right or wrong."""

@@ -1,5 +1,5 @@
 """One HTML page about a training that a person can read, print or mail: it needs no network to open."""
 
-from lamina.report.page import write_report
+from lamina.report.page import run_of, write_report
 
-__all__ = ["write_report"]
+__all__ = ["run_of", "write_report"]

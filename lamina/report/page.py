@@ -29,6 +29,8 @@ CURVE = "curve.json"
 CONFUSION_UP_TO = 20
 """With more classes than this the pairs that are confused most are listed instead of the whole table."""
 PAIRS = 15
+CHOOSIER = 0.02
+"""So much more must layers care about the direction of stripes for the page to say that they do."""
 FINDINGS = 20
 
 STYLE = """
@@ -63,6 +65,17 @@ POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 """The page may load nothing, whatever a file's name holds."""
 
 
+def run_of(card: dict[str, Any]) -> Path | None:
+    """The run folder of the training that this card tells of; None where it is gone, or another run has its place."""
+    run = Path(card.get("run", ""))
+    try:
+        own = json.loads((run / "card.json").read_text("utf-8", "surrogateescape"))
+    except (OSError, ValueError):
+        return None
+    same = all(own.get(name) == json.loads(json.dumps(card.get(name))) for name in ("data", "seconds", "score"))
+    return run if same and (run / FACTS).exists() else None
+
+
 def write_report(run: Path, card: dict[str, Any], out: Path) -> Path:
     """Write the page of the training in the folder `run`. Raises DataError when its facts are not there."""
     try:
@@ -86,7 +99,7 @@ def write_report(run: Path, card: dict[str, Any], out: Path) -> Path:
             _audit(audit, card),
             _reproduce(card),
         ]
-    except (KeyError, TypeError, AttributeError) as error:
+    except (KeyError, TypeError, AttributeError, IndexError, ValueError) as error:
         told = f"{type(error).__name__}: {error}"
         raise DataError(sentence(f"The facts in {run}", "be those that this release writes", told, "Train anew.")) from error
     title = _text(f"{Path(card['model']).stem}: report")
@@ -250,34 +263,48 @@ def _inside(found: dict[str, Any] | None) -> str:
     """The layers, from the raw numbers to the answer."""
     if found is None:
         return "<h2>Inside</h2><p class='soft'>What each layer is, sees and knows: lamina layers MODEL puts it here.</p>"
-    probes = {each["name"]: each for each in found["probes"]}
-    control = {each["name"]: each for each in found["control"]}
+    probes, control = ({each["name"]: each for each in found[name]} for name in ("probes", "control"))
+    kinds = {"deep": "", "borrowed": ", trained by others"}
     rows = [
         (
             each["name"],
-            each["kind"] + ("" if each["trained"] else ", not trained"),
+            each["kind"] + ("" if each["trained"] else kinds.get(found["way"]) or ", not trained"),
             _by(each["shape"]),
             f"{each['parameters']:,}",
-            _by(each["receptive"]),
+            _by(each["receptive"]) if each["receptive"] else "not by a gradient",
             f"{100 * each['share']:.0f} %",
-            _read(probes[each["name"]]),
-            _read(control[each["name"]]),
+            *([_read(probes[each["name"]])] if probes else []),
+            *([_read(control[each["name"]])] if control else []),
         )
         for each in found["layers"]
     ]
-    head = ("layer", "kind", "puts out", "numbers in it", "sees of the input", "of the FLOPs", "a line reads", "with random weights")
-    probed = found["probed"]
-    of = "examples held out" if probed["held_out"] else "other training examples: none was held out from this network"
-    gained = probes[found["layers"][-2]["name"]]["score"] - control[found["layers"][-2]["name"]]["score"]
-    told = (
-        f"After the last hidden layer a straight line reads {100 * gained:+.0f} points more of the answer than after the same layers with "
-        f"random weights ({probed['learned']} examples learned, {probed['tested']} {of})."
+    head = ["layer", "kind", "puts out", "weights", "sees of the input", "of the FLOPs"]
+    head += ["a line reads"] * bool(probes) + ["with random weights"] * bool(control)
+    raw = "".join(
+        f"<tr>{''.join(f'<td>{value:g}</td>' if value is not None else '<td>missing</td>' for value in row)}</tr>" for row in found["raw"]
     )
-    raw = "".join(f"<tr>{''.join(f'<td>{value:g}</td>' for value in row)}</tr>" for row in found["raw"])
-    caption = f"What goes in: numbers. {len(found['raw'])} rows of one input of {_by(found['input'])}."
+    caption = f"What goes in: numbers, some of the {_by(found['input'])} of one input."
     numbers = _scrolling(f"<table><caption>{caption}</caption>{raw}</table>", "the raw numbers of one input")
-    plot = f"<figure>{probes_by_layer(found['probes'], found['control'])}</figure>"
-    return f"<h2>Inside</h2>{numbers}{_filters(found['filters'])}{_table(head, rows, words=(0, 1))}<p>{told}</p>{plot}{_stripes(found)}"
+    plot = f"<figure>{probes_by_layer(found['probes'], found['control'])}</figure>" if probes else ""
+    return (
+        f"<h2>Inside</h2>{numbers}{_filters(found['filters'])}{_table(head, rows, words=(0, 1))}{_gain(found)}{plot}"
+        f"{_stripes(found) if control else ''}"
+    )
+
+
+def _gain(found: dict[str, Any]) -> str:
+    """What the probes say, where there is something to compare."""
+    probed = found["probed"]
+    if found["gain"] is not None:
+        gain, low, high = (100 * value for value in found["gain"])
+        return (
+            f"<p>After the last hidden layer a straight line reads {gain:+.0f} points of the answer more than after the same layers with "
+            f"random weights ({low:+.0f} to {high:+.0f}, 95 % paired interval; {probed['learned']} examples learned, {probed['tested']} "
+            "held out).</p>"
+        )
+    if found["control"]:
+        return "<p class='soft'>The network learned from all these examples: what lines read here says nothing of new ones.</p>"
+    return ""
 
 
 def _by(sizes: Sequence[int]) -> str:
@@ -302,17 +329,24 @@ def _stripes(found: dict[str, Any]) -> str:
     """Whether early layers see edges, measured."""
     if not found["gratings"]:
         return ""
-    rows = [(each["name"], f"{each['trained']:.2f}", f"{each['random']:.2f}") for each in found["gratings"]]
-    hidden = [each for each in found["gratings"][:-1] if each["trained"] == each["trained"]]
-    early, late = hidden[: max(1, len(hidden) // 2)], hidden[max(1, len(hidden) // 2) :]
-    mean = {name: [sum(each[name] for each in part) / max(1, len(part)) for part in (early, late)] for name in ("trained", "random")}
-    falls = late and mean["trained"][0] > mean["trained"][1] and mean["trained"][0] > mean["random"][0]
-    said = (
-        "The first half of the hidden layers answers to the direction of stripes more than the second half, and than with random weights."
-        if falls
-        else "Here the early layers do not answer to the direction of stripes more than the late ones and more than with random weights: "
-        "this network does not show that early layers see edges."
-    )
+
+    def told(value: float | None) -> str:
+        return "silent" if value is None else f"{value:.2f}"
+
+    rows = [(each["name"], told(each["trained"]), told(each["random"])) for each in found["gratings"]]
+    trained = {each["name"] for each in found["layers"] if each["trained"]}
+    hidden = [each for each in found["gratings"][:-1] if each["name"] in trained and None not in (each["trained"], each["random"])]
+    half = len(hidden) // 2
+    if half == 0:
+        said = "Too few layers were trained to say whether early ones see edges."
+    else:
+        early, late = (sum(each["trained"] for each in part) / len(part) for part in (hidden[:half], hidden[half:]))
+        plain = sum(each["random"] for each in hidden[:half]) / half
+        does = early > late + CHOOSIER and early > plain + CHOOSIER
+        said = (
+            f"The first half of the trained layers {'answers' if does else 'does not answer'} to the direction of stripes more than the "
+            f"second half and than random weights do{'' if does else ': this network does not show that early layers see edges'}."
+        )
     head = ("layer", "choosy about the direction of stripes", "with random weights")
     return f"<h3>Do early layers see edges?</h3><p>{said}</p>{_table(head, rows, words=(0,))}"
 

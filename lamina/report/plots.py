@@ -83,7 +83,9 @@ def probes_by_layer(trained: Sequence[dict[str, Any]], control: Sequence[dict[st
 
     def draw(axes: Any) -> None:
         places = range(len(trained))
-        for probes, color, label in ((trained, COLORS["deep"], "trained"), (control, COLORS["trivial"], "random weights")):
+        for probes, color, label in ((trained, COLORS["deep"], "this model"), (control, COLORS["trivial"], "random weights")):
+            if not probes:
+                continue
             scores = [100 * each["score"] for each in probes]
             reach = [[100 * (each["score"] - each["low"]) for each in probes], [100 * (each["high"] - each["score"]) for each in probes]]
             axes.errorbar(places, scores, yerr=reach, fmt="o-", color=color, label=label, capsize=3, markersize=5)
@@ -91,12 +93,12 @@ def probes_by_layer(trained: Sequence[dict[str, Any]], control: Sequence[dict[st
         axes.set_ylabel("a straight line reads, in %")
         axes.legend(frameon=False, labelcolor=INK)
 
-    ends = f"{100 * trained[-1]['score']:.0f} % trained, {100 * control[-1]['score']:.0f} % with random weights"
+    ends = f"{100 * trained[-1]['score']:.0f} %" + (f", {100 * control[-1]['score']:.0f} % with random weights" if control else "")
     return _svg(draw, f"What a straight line reads after each layer; at the end {ends}")
 
 
 def filter_picture(values: Sequence[Any]) -> str:
-    """One filter [channels, rows, columns] as a data: address; gray, or color where it has three channels."""
+    """One filter [channels, rows, columns] as a data: address; in color where it has three channels, else of the first one."""
     import numpy as np
     from PIL import Image
 
