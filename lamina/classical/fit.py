@@ -20,6 +20,7 @@ from lamina.classical.layers import Constant, Nystroem, Prototypes, Scale, Trees
 from lamina.layers import Context, Layer, Linear
 from lamina.networks import Network
 from lamina.outputs import ClassesOutput
+from lamina.training.device import give_back_memory
 
 if TYPE_CHECKING:
     from lamina.data.batches import Feed
@@ -181,6 +182,7 @@ def fit_classical(
             complete = False
             break
     best = max(trials, key=lambda trial: trial.score)
+    give_back_memory()
     searched = time.perf_counter()
     chosen = next(opponent for opponent in opponents if opponent.name == best.opponent)
     hidden, last, used = _fit_final(chosen, best, ground, begun + seconds, answers)
@@ -212,6 +214,8 @@ def _grid(opponents: tuple[Opponent, ...], ground: _Ground, few: np.ndarray) -> 
         for head in opponent.heads:
             for setting, penalty, right in _TRIES[head](features, wanted, fold, ground):
                 yield Trial(opponent.name, head, setting, penalty, right / len(wanted))
+        del features
+        give_back_memory()  # each opponent allocates in other sizes
 
 
 _Found = Iterator[tuple[float, float, int]]
