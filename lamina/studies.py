@@ -133,7 +133,7 @@ def measure_curve(
     """Trainings on nested parts of the training part, {examples: minutes for one}, each `draws` times with other examples, as far as
     they end before the `deadline` (on time.monotonic()).
 
-    Each point is {examples, tested, scores, seconds, errors}, by kind of contender; errors: share of the test part, of deep, by class.
+    Each point is {examples, tested, scores, seconds, fitted_on (by kind of contender), errors (of deep, by class; share of the test part)}.
     """
     beside = [index for part in ("validation", "test") for index in split.indices(part)]
     pool = np.array(split.indices("train"))
@@ -167,6 +167,7 @@ def measure_curve(
                 "examples": size, "tested": found.contenders[0].score.n,
                 "scores": {each.kind: each.score.value for each in found.contenders},
                 "seconds": {each.kind: each.seconds for each in found.contenders},
+                "fitted_on": {each.kind: each.fitted_on or size for each in found.contenders},
                 "errors": {label: count / len(facts["truths"]) for label, count in wrong.items()},
             })  # fmt: skip
             told = ", ".join(f"{kind} {percent(score)} %" for kind, score in points[-1]["scores"].items() if kind != "trivial")
@@ -175,12 +176,13 @@ def measure_curve(
 
 
 def curve_of(points: Sequence[dict[str, Any]], kind: str) -> Curve | None:
-    """The curve fitted to one kind of contender; None where it took part at fewer than three sizes."""
+    """The curve of one kind of contender, fitted to what each learned from (fewer than the examples, where its time did not suffice); None
+    where that is fewer than three different numbers."""
     own = [point for point in points if kind in point["scores"]]
-    if len({point["examples"] for point in own}) < 3:
+    examples = [point["fitted_on"][kind] for point in own]
+    if len(set(examples)) < 3:
         return None
-    errors = [1 - point["scores"][kind] for point in own]
-    return fit_curve([point["examples"] for point in own], errors, [point["tested"] for point in own])
+    return fit_curve(examples, [1 - point["scores"][kind] for point in own], [point["tested"] for point in own])
 
 
 def _told_by(points: Sequence[dict[str, Any]], model: Model) -> dict[str, Any]:

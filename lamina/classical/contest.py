@@ -63,6 +63,7 @@ class Rival:
     inspect: str = ""
     repeats: tuple[list[Any], ...] = ()
     """Answers of the same from further seeds."""
+    fitted_on: int = 0
     complete: bool = True
     """Whether the seconds sufficed for the whole search and all training examples."""
     remade: bool = False
@@ -107,7 +108,8 @@ class Contest:
         return Rival(
             "classical", fitted.name, model, output.decode(values.values, values.context), took, *self._answering(model),
             counter.get_total_flops(), fitted.features, fitted.decisions, notes, self._validated(model, self.feed), fitted.trial.score,
-            peak_memory(self.feed.device), fitted.inspect, complete=fitted.complete and fitted.fitted_on == learned, values=values.values,
+            peak_memory(self.feed.device), fitted.inspect, fitted_on=fitted.fitted_on if fitted.fitted_on < learned else 0,
+            complete=fitted.complete and fitted.fitted_on == learned, values=values.values,
         )  # fmt: skip
 
     def trivial(self) -> Rival:
@@ -171,7 +173,8 @@ class Contest:
         size = sum(value.numel() * value.element_size() for value in rival.model.network.state_dict().values())
         seconds, score = round(rival.seconds, 3), self._score(rival)
         costs = (seconds, rival.milliseconds, size, float(rival.training_flops), rival.answer_flops)
-        return Contender(rival.kind, rival.name, score, *costs, rival.features, rival.decisions, rival.notes, rival.memory, rival.inspect)
+        made = Contender(rival.kind, rival.name, score, *costs, rival.features, rival.decisions, rival.notes)
+        return replace(made, memory=rival.memory, inspect=rival.inspect, fitted_on=rival.fitted_on)
 
     def _score(self, rival: Rival) -> Score:
         if self.split.folds is None or rival.kind == "trivial":

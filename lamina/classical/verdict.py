@@ -54,6 +54,8 @@ class Contender:
     """Peak memory of the process until it was trained, in bytes; 0 = not measured."""
     inspect: str = ""
     """What of it can be looked at."""
+    fitted_on: int = 0
+    """Training examples, where the time did not suffice for all; else 0."""
 
     @property
     def settled(self) -> tuple[str, ...]:

@@ -198,7 +198,7 @@ def _threads(settings: Settings) -> Any:
 TUPLES = ("features", "decisions", "notes")
 KEPT = (
     *("name", "seconds", "milliseconds", "answer_flops", "training_flops", "validation", "promise"),
-    *("memory", "inspect", "complete", "remade", *TUPLES),
+    *("memory", "inspect", "fitted_on", "complete", "remade", *TUPLES),
 )
 
 
