@@ -121,8 +121,8 @@ def verdicts(options: argparse.Namespace) -> dict[str, Any]:
 
 HELD_BACK = {"fashion-mnist": (2_000, 4_000), "cifar10": (2_000, 4_000), "adult": (2_000,)}
 """Examples from which twice as many are forecast, for both families: ten cases."""
-CURVE_SMALLEST, CURVE_TESTED = 125, 2_500
-CURVE_MINUTES = (0.45, 0.8)
+CURVE_SMALLEST, CURVE_TESTED = 250, 2_500
+CURVE_MINUTES = (0.4, 0.7)
 """For one training: at least, and as much more with the most examples."""
 
 

@@ -422,11 +422,14 @@ def fit_kernel(features: Tensor, landmarks: Tensor, width: float, solve: bool = 
     if solve:
         kernel = torch.cdist(landmarks, landmarks).square_().double()
         kernel.mul_(-layer.gamma).exp_().diagonal().add_(JITTER)
-        lower = torch.linalg.cholesky(kernel)
-        del kernel  # with thousands of landmarks each of these is 100 MB
-        root = torch.linalg.solve_triangular(lower, torch.eye(len(landmarks), dtype=torch.float64), upper=False).T
-        del lower
-        layer.root.copy_(root)
+        from scipy.linalg import cholesky, lapack
+
+        # in place: with thousands of landmarks each copy is 100 MB; a symmetric matrix is its own transpose, column by column
+        lower = cholesky(kernel.numpy().T, lower=True, overwrite_a=True, check_finite=False)
+        inverse, failed = lapack.dtrtri(lower, lower=1, overwrite_c=1)
+        if failed:
+            raise ValueError("the kernel among the landmarks has no root")
+        layer.root.copy_(torch.from_numpy(inverse).T)
     return layer
 
 
