@@ -16,6 +16,9 @@ DRAWS = 300
 POWERS = (0.05, 1.5)
 TRAINING_NOISE = 0.04
 """Deviation of the logarithm of an error from one training to the next, beside what the number of test examples brings."""
+DRIFT = 0.06
+"""Deviation of the logarithm of an error from the law, for each doubling between a measurement and the most examples, or beyond them: the
+law holds nearby, for recipes change with the number of examples."""
 REACH = 30
 """Nothing is said of more than so many times the examples."""
 FLAT = 0.002
@@ -32,6 +35,8 @@ class Curve:
     """… and the fewest."""
     fits: np.ndarray
     """[1 + DRAWS, 3] of limit, scale, power."""
+    drifts: np.ndarray
+    """[1 + DRAWS] standard normal, 0 first: where each draw leaves the law beyond the most examples."""
 
     def error(self, examples: float, confidence: float = 0.9) -> tuple[float, float, float]:
         """(error, low, high) at so many examples."""
@@ -41,7 +46,8 @@ class Curve:
 
     def errors(self, examples: float) -> np.ndarray:
         """By each fit."""
-        return self.fits[:, 0] + self.fits[:, 1] * examples ** -self.fits[:, 2]
+        beyond = max(0.0, math.log2(examples / self.examples))
+        return (self.fits[:, 0] + self.fits[:, 1] * examples ** -self.fits[:, 2]) * np.exp(DRIFT * beyond * self.drifts)
 
     def more_for(self, gain: float, confidence: float = 0.8) -> tuple[int, int, int | None] | None:
         """(about, at least, at most) more examples that bring the error down by `gain`; None where the curve is too flat for it."""
@@ -73,11 +79,13 @@ def fit_curve(examples: Sequence[int], errors: Sequence[float], tested: Sequence
         raise ValueError(f"a curve needs three different numbers of examples, got {sorted(set(examples))}")
     n, tests = np.asarray(examples, np.float64), np.asarray(tested, np.float64)
     error = np.clip(np.asarray(errors, np.float64), 0.5 / tests, 1 - 0.5 / tests)
-    deviation = np.sqrt((1 - error) / (error * tests) + TRAINING_NOISE**2)
+    away = np.log2(n.max() / n)
+    deviation = np.sqrt((1 - error) / (error * tests) + TRAINING_NOISE**2 + (DRIFT * away) ** 2)
     random = np.random.default_rng(seed)
     fits = [_fit(n, np.log(error), deviation)]
     fits += [_fit(n, np.log(error) + deviation * random.standard_normal(len(n)), deviation) for _ in range(DRAWS)]
-    return Curve(int(n.max()), int(n.min()), np.array(fits))
+    drifts = np.append(0.0, random.standard_normal(DRAWS))
+    return Curve(int(n.max()), int(n.min()), np.array(fits), drifts)
 
 
 def _fit(n: np.ndarray, log_error: np.ndarray, deviation: np.ndarray) -> tuple[float, float, float]:
