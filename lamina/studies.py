@@ -141,7 +141,8 @@ def measure_curve(
     for draw in range(draws):
         order = _in_turns(np.random.Generator(np.random.Philox(key=draw)).permutation(pool), examples.answers)
         for size, minutes in sorted(time_for.items()):
-            if time.monotonic() + 60 * minutes > deadline:
+            left = (deadline - time.monotonic()) / 60
+            if left < minutes / 2:
                 continue
             learned = order[:size].tolist()
             parts = ["train"] * len(learned) + [split.parts[index] for index in beside] if beside else [""] * len(learned)
@@ -149,7 +150,7 @@ def measure_curve(
             with tempfile.TemporaryDirectory() as place:
                 own: dict[str, Any] = {
                     **dataclasses.asdict(settings),
-                    "minutes": minutes,
+                    "minutes": min(minutes, left),
                     "seed": draw,
                     "cache": str(Path(place) / "cache"),
                 }
