@@ -131,7 +131,7 @@ def measure_curve(
     deadline: float = math.inf,
 ) -> list[dict[str, Any]]:
     """Trainings on nested parts of the training part, {examples: minutes for one}, each `draws` times with other examples, as far as
-    they end before the `deadline` (on time.monotonic()).
+    half its time is left before the `deadline` (on time.monotonic()).
 
     Each point is {examples, tested, scores, seconds, fitted_on (by kind of contender), errors (of deep, by class; share of the test part)}.
     """
@@ -159,21 +159,27 @@ def measure_curve(
                 except ResourceError as error:
                     screen.warn(f"{size:,} examples: left out. {error}")
                     continue
-                facts = json.loads((Path(trained.card["run"]) / FACTS).read_text("utf-8", "surrogateescape"))
-            found = trained.verdict
-            if found is None:  # the opponents could not be fitted, which was said
-                continue
-            wrong = Counter(truth for truth, label in zip(facts["truths"], facts["labels"], strict=True) if truth != label)
-            points.append({
-                "examples": size, "tested": found.contenders[0].score.n,
-                "scores": {each.kind: each.score.value for each in found.contenders},
-                "seconds": {each.kind: each.seconds for each in found.contenders},
-                "fitted_on": {each.kind: each.fitted_on or size for each in found.contenders},
-                "errors": {label: count / len(facts["truths"]) for label, count in wrong.items()},
-            })  # fmt: skip
+                if trained.verdict is None:  # the opponents could not be fitted, which was said
+                    continue
+                points.append(_point(trained, size))
             told = ", ".join(f"{kind} {percent(score)} %" for kind, score in points[-1]["scores"].items() if kind != "trivial")
             screen.say(f"            {size:,} examples: {told}")
     return points
+
+
+def _point(trained: Model, size: int) -> dict[str, Any]:
+    """What one training of a curve came to; its run folder is still there."""
+    facts = json.loads((Path(trained.card["run"]) / FACTS).read_text("utf-8", "surrogateescape"))
+    wrong = Counter(truth for truth, label in zip(facts["truths"], facts["labels"], strict=True) if truth != label)
+    contenders = trained.verdict.contenders if trained.verdict else ()
+    return {
+        "examples": size,
+        "tested": len(facts["truths"]),
+        "scores": {each.kind: each.score.value for each in contenders},
+        "seconds": {each.kind: each.seconds for each in contenders},
+        "fitted_on": {each.kind: each.fitted_on or size for each in contenders},
+        "errors": {label: count / len(facts["truths"]) for label, count in wrong.items()},
+    }
 
 
 def curve_of(points: Sequence[dict[str, Any]], kind: str) -> Curve | None:
