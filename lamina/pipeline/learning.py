@@ -26,6 +26,7 @@ from lamina.training.fit import Work, count_views, fit
 from lamina.training.forecast import Amounts, initial_network, leg_deadline, make_plan
 from lamina.training.inference import BATCH, Values, answers_to, in_place, join_values, run_in_order, score_cross_fitted
 from lamina.training.plan import Plan, load_plan
+from lamina.training.snapshots import FOLDER
 
 TOLD = 0.1
 """The number of steps follows the clock all the time; on the screen stand changes by this share."""
@@ -184,7 +185,8 @@ def _leg(
                 screen.warn(f"Plan revised at step {event.step}: {event.kind} {event.value:g} ({event.why})")
 
         answers_after = len(prepared.split.indices("test")) or len(prepared.split.parts) // len(plan.legs)
-        work = Work(leg, train_part, validation, deadline, answers_after, run.path("checkpoint.safetensors"))
+        kept = run.path(FOLDER) if leg == "final" else None
+        work = Work(leg, train_part, validation, deadline, answers_after, run.path("checkpoint.safetensors"), kept)
         fitted = fit(network, feed.output, feed, work, plan, tell)
     return network, replace(feed, input=fitted.input)
 

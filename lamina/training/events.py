@@ -91,6 +91,8 @@ class Finished(Event):
     seconds: float
     waited: float
     """Share of the time that the loop waited for data."""
+    snapshots: float = 0.0
+    """Seconds that snapshots took."""
 
 
 Tell = Callable[[Event], None]

@@ -29,6 +29,7 @@ from lamina.training.loop import training_loop
 from lamina.training.objective import Objective
 from lamina.training.optimizer import make_optimizer
 from lamina.training.plan import Plan, Revision
+from lamina.training.snapshots import Snapshot, moments_for, write_snapshot
 
 SECONDS_BETWEEN_READS = 0.5
 """The loss is read from the device this seldom."""
@@ -76,6 +77,8 @@ class Work:
     answers_after: int = 0
     """Examples to be answered after training and before the deadline, such as the test part."""
     checkpoint: Path | None = None
+    snapshots: Path | None = None
+    """Folder for the weights at some moments; they cost the time that the event Finished tells."""
 
 
 def move_average(average: dict[str, Tensor], network: Network, share: float) -> None:
@@ -135,6 +138,8 @@ class _Driver:
         self.speeds: list[float] = []
         """Steps at full resolution per second, at each of the last reads."""
         self.revised_at = time.monotonic()
+        self.moments = moments_for(network.state_dict()) if work.snapshots else ()
+        self.snapshot_seconds = 0.0
 
     def run(self) -> Fitted:
         start = time.monotonic()
@@ -145,6 +150,8 @@ class _Driver:
         self.tell(Started(self.work.leg, self.done, self.plan.total(self.work.leg)))
         if self.done == 0:
             self._look_before()
+            self._snapshot(0)
+        self.kept = self._moments_passed()
         self.good = self._take()
         with _listening() as stop:
             while self.done < self.plan.total(self.work.leg):
@@ -155,8 +162,9 @@ class _Driver:
         self._save(self._take())
         if self.best or self.average:
             put_weights(self.network, self.best or self.average)
+        self._snapshot(len(self.moments) - 1)
         seconds = time.monotonic() - start
-        self.tell(Finished(self.work.leg, self.done, seconds, round((self.waited_before + self.waited) / max(1e-9, seconds), 4)))
+        self.tell(Finished(self.work.leg, self.done, seconds, round((self.waited_before + self.waited) / max(1e-9, seconds), 4), round(self.snapshot_seconds, 4)))
         return Fitted(self.done, self.loss, self.best_score, seconds, self._feed(self.done).input)
 
     # ------------------------------------------------------------ the steps
@@ -172,6 +180,9 @@ class _Driver:
             self.done = step.number + 1
             self.unread.append(step.loss)
             self._average_weights()
+            if self.kept < (passed := self._moments_passed()) < len(self.moments):
+                self._snapshot(passed - 1)
+                self.kept = passed
             now = time.monotonic()
             check = self.done % plan.check_every == 0 or self.done == plan.total(leg)
             alone = self.world.size == 1  # several processes act only where all of them do: at checks
@@ -385,6 +396,21 @@ class _Driver:
         raise Interrupted(f"Stopped at step {self.done} of {self.plan.total(self.work.leg)} of {self.work.leg}.")
 
     # ------------------------------------------------------------ states
+
+    def _moments_passed(self) -> int:
+        fraction = self.plan.fraction(self.work.leg, self.done)
+        return sum(moment <= fraction for moment in self.moments)
+
+    def _snapshot(self, number: int) -> None:
+        """Keep the weights as they are now (at the end: those that will answer)."""
+        if self.work.snapshots is None:
+            return
+        start = time.monotonic()
+        weights = {name: whole(value).detach() for name, value in self.network.state_dict().items()}
+        if self.world.rank == 0:
+            fraction = self.plan.fraction(self.work.leg, self.done)
+            write_snapshot(self.work.snapshots, number, Snapshot(self.done, fraction, weights))
+        self.snapshot_seconds += time.monotonic() - start
 
     def _take(self) -> State:
         return take_state(self.work.leg, self.done, self.network, self.optimizer, self.best, self.best_score, self.average)
