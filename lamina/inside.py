@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import os
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -15,21 +16,44 @@ from lamina.data.cache import decode
 from lamina.data.files import write_json
 from lamina.data.raw import FileRaw
 from lamina.data.split import Split
-from lamina.errors import UsageError, sentence
-from lamina.explain import first_filters, look_at_layers, open_step, open_unit, plan_of, probe_layers, selectivity, why, with_random_weights
+from lamina.errors import DataError, UsageError, sentence
+from lamina.explain import (
+    Probe,
+    first_filters,
+    look_at_layers,
+    open_step,
+    open_unit,
+    plan_of,
+    probe_layers,
+    replay,
+    seen_filters,
+    selectivity,
+    telling_units,
+    why,
+    with_random_weights,
+)
 from lamina.explain.layers import LOOKED_AT
 from lamina.layers import Context
 from lamina.metrics import paired_interval
-from lamina.model import Model
+from lamina.model import Material, Model
+from lamina.networks import Network
 from lamina.outputs import ClassesOutput
 from lamina.report import run_of, write_report
 from lamina.report.page import LAYERS
 from lamina.screen import Screen
 from lamina.settings import cores
 from lamina.studies import read_again
+from lamina.training.snapshots import FOLDER, read_snapshots
 
 PROBED = 2_000
 """Most examples that a probe learns from, and as many that it is scored on."""
+REPLAYED = 800
+"""The same for each moment of a replay."""
+MAPPED = 300
+MAPS = 4
+"""Layers of which a map of examples is drawn."""
+ANSWERS_FROM = 256
+"""Held-out examples among which those are sought whose answers are explained."""
 PATCH = 8
 """Rows and columns of raw numbers shown of a picture; of other values the first PATCH x PATCH numbers."""
 STEP_EXAMPLES = 256
@@ -37,13 +61,15 @@ PLACES = 8
 """Of the input that moved an answer most."""
 
 
+# ---------------------------------------------------------------- the whole
+
+
 def layers(model: Model, data: Any = None, *, screen: Screen | None = None) -> dict[str, Any]:
     """What each layer is, how much of the input it sees, and how much of the answer a straight line reads after it, beside the same
-    layers with random weights (where the layers were trained here). Kept in the run folder as layers.json, and drawn in its report.
-    Raises the errors of lamina.errors.
+    layers with random weights (where the layers were trained here); what moves its most telling units; a unit, a step and some answers
+    opened; and how all that came about. Kept in the run folder as layers.json, and drawn in its report. Raises the errors of lamina.errors.
     """
-    screen = screen or Screen(quiet=True)
-    feed, split, _ = _material(model, data, screen)
+    feed, split, names = _material(model, data, screen or Screen(quiet=True))
     learned, tested, held_out = _parts(split)
     x, context = feed.input.collate(feed.values.take(learned[:LOOKED_AT]))
     way = model.card.get("way", "deep")
@@ -51,9 +77,6 @@ def layers(model: Model, data: Any = None, *, screen: Screen | None = None) -> d
     for each in facts:
         each["trained"] = each["trained"] and way == "deep"
     control = with_random_weights(model.network, feed, learned) if way == "deep" else None
-    probes = probe_layers(model.network, feed, learned, tested) if isinstance(model.output, ClassesOutput) else []
-    others = probe_layers(control, feed, learned, tested) if probes and control is not None else []
-    gain = paired_interval(probes[-2].right, others[-2].right, 0.95) if held_out and len(others) > 1 else None
     gratings = feed.input.gratings()
     stripes, plain = selectivity(model.network, gratings), selectivity(control, gratings) if control is not None else {}
     filters = first_filters(model.network)
@@ -62,19 +85,49 @@ def layers(model: Model, data: Any = None, *, screen: Screen | None = None) -> d
     found = {
         "way": way,
         "layers": facts,
-        "probes": [{"name": each.name, "score": each.score, "low": each.low, "high": each.high} for each in probes],
-        "control": [{"name": each.name, "score": each.score, "low": each.low, "high": each.high} for each in others],
-        "gain": gain,
-        "probed": {"learned": len(learned), "tested": len(tested), "held_out": held_out},
+        **_probed(model, control, feed, learned, tested, held_out),
         "input": list(x.shape[1:]),
         "raw": raw_numbers(x[0]),
         "gratings": [{"name": name, "trained": value, "random": plain.get(name)} for name, value in stripes.items()],
         "filters": filters,
+        "seen": seen_filters(model.network, x, context) if way == "deep" else {},
+        "units": _units(model, feed, learned, names) if way != "classical" else [],
+        "answers": _answers(model, control, feed, tested, names),
+        "step": _step(model, feed, split, names) if way == "deep" else None,
+        "replay": _replay(model, feed, learned, tested),
     }
+    found["unit"] = _opened_unit(model, feed, found["units"])
     if run := run_of(model.card):
-        write_json(run / LAYERS, found)
+        write_json(run / LAYERS, found, indent=None)
         write_report(run, model.card, run / "report.html")
     return found
+
+
+def _probed(model: Model, control: Network | None, feed: Feed, learned: np.ndarray, tested: np.ndarray, held_out: bool) -> dict[str, Any]:
+    """What straight lines read after each layer, with the maps of some."""
+    probes = probe_layers(model.network, feed, learned, tested) if isinstance(model.output, ClassesOutput) else []
+    others = probe_layers(control, feed, learned, tested) if probes and control is not None else []
+    gain = paired_interval(probes[-2].right, others[-2].right, 0.95) if held_out and len(others) > 1 else None
+    hidden = range(max(1, len(probes) - 1)) if probes else []
+    mapped = sorted({round(place) for place in np.linspace(0, len(hidden) - 1, MAPS)}) if hidden else []
+
+    def told(found: list[Probe]) -> list[dict[str, Any]]:
+        return [{"name": each.name, "score": each.score, "low": each.low, "high": each.high} for each in found]
+
+    def map_of(found: list[Probe], place: int) -> list[list[float]]:
+        return np.round(found[place].places[:MAPPED], 3).tolist() if found else []
+
+    return {
+        "probes": told(probes),
+        "control": told(others),
+        "gain": gain,
+        "probed": {"learned": len(learned), "tested": len(tested), "held_out": held_out},
+        "maps": {
+            "labels": list(getattr(model.output, "labels", ())),
+            "truths": [feed.targets[index] for index in tested[:MAPPED]] if probes else [],
+            "layers": [{"name": probes[at].name, "trained": map_of(probes, at), "random": map_of(others, at)} for at in mapped],
+        },
+    }
 
 
 def _parts(split: Split) -> tuple[np.ndarray, np.ndarray, bool]:
@@ -96,10 +149,45 @@ def raw_numbers(x: torch.Tensor) -> list[list[float | None]]:
     return [[None if math.isnan(value) else round(float(value), 4) for value in row] for row in flat.split(PATCH)]
 
 
+# ---------------------------------------------------------------- units
+
+
 def unit(model: Model, layer: str, number: int, item: Any) -> dict[str, Any]:
     """One artificial neuron for one value: inputs x weights + bias -> activation function -> signal passed on."""
     x, context = _one(model, item)
     return dataclasses.asdict(open_unit(model.network, x, context, layer, number))
+
+
+def _units(model: Model, feed: Feed, learned: np.ndarray, names: Sequence[str]) -> list[dict[str, Any]]:
+    """The most telling units, with pictures of what moves them most."""
+    labels = getattr(model.output, "labels", ())
+    found = []
+    for each in telling_units(model.network, feed, learned):
+        boxes = each.boxes or [()] * len(each.examples)
+        pictures = [_shown(feed, index, box) for index, box in zip(each.examples, boxes, strict=True)]
+        label = labels[each.answer] if each.answer is not None and each.answer < len(labels) else None
+        found.append({**dataclasses.asdict(each), "label": label, "names": [names[index] for index in each.examples], "pictures": pictures})
+    return found
+
+
+def _opened_unit(model: Model, feed: Feed, units: list[dict[str, Any]]) -> dict[str, Any] | None:
+    """The first of the telling units that is a plain one, for the example that moves it most."""
+    for each in units:
+        x, context = feed.input.collate(feed.values.take(each["examples"][:1]))
+        try:
+            opened = dataclasses.asdict(open_unit(model.network, x, context, each["layer"], each["number"]))
+        except UsageError:  # a layer that mixes several sets of weights
+            continue
+        return {**opened, "name": each["names"][0], "picture": _shown(feed, each["examples"][0])}
+    return None
+
+
+def _shown(feed: Feed, index: int, box: tuple[tuple[int, int], ...] = ()) -> str:
+    value = feed.values.take([index])[0]
+    return feed.input.shown(value.cpu().numpy() if isinstance(value, torch.Tensor) else value, box)
+
+
+# ---------------------------------------------------------------- answers
 
 
 def why_this_answer(model: Model, item: Any, data: Any = None, *, screen: Screen | None = None) -> dict[str, Any]:
@@ -109,14 +197,48 @@ def why_this_answer(model: Model, item: Any, data: Any = None, *, screen: Screen
     _must_be_trained(model, "why")
     feed, split, _ = _material(model, data, screen or Screen(quiet=True))
     x, context = _one(model, item)
+    return _why(model, with_random_weights(model.network, feed, np.array(split.indices("train"))), x, context)
+
+
+def _why(model: Model, control: Network, x: torch.Tensor, context: Context) -> dict[str, Any]:
     with torch.no_grad():
         values, after = model.network.eval()(x, context)
-    label, place = model.output.decode(values, after)[0].top[0][0], int(values[0].argmax())
-    found = why(model.network, with_random_weights(model.network, feed, np.array(split.indices("train"))), x, context, place)
+    answer, place = model.output.decode(values, after)[0], int(values[0].argmax())
+    found = why(model.network, control, x, context, place)
     order = np.argsort(-np.abs(found.values), axis=None)[:PLACES]
     places = [([int(at) for at in np.unravel_index(index, found.values.shape)], float(found.values.reshape(-1)[index])) for index in order]
-    told = {"label": label, "likeness": found.likeness, "tells": found.tells, "sentence": found.sentence}
-    return {**told, "places": places, "values": found.values.tolist()}
+    told = {"label": answer.top[0][0], "likeness": found.likeness, "tells": found.tells, "sentence": found.sentence}
+    return {**told, "probability": answer.top[0][1], "places": places, "values": np.round(found.values, 5).tolist()}
+
+
+def _answers(model: Model, control: Network | None, feed: Feed, tested: np.ndarray, names: Sequence[str]) -> list[dict[str, Any]]:
+    """Why three answers to held-out examples: a sure one that is right, the least sure one, and the surest that is wrong."""
+    if control is None or not isinstance(model.output, ClassesOutput) or not len(tested):
+        return []
+    some = tested[:ANSWERS_FROM]
+    truths = [feed.targets[index] for index in some]
+    x, context = feed.input.collate(feed.values.take(some))
+    with torch.no_grad():
+        values, _ = model.network.eval()(x, context)
+    sure, told = torch.softmax(values.float(), 1).max(1)
+    right = told == torch.tensor(truths)
+    chosen = [("sure and right", int((sure * right).argmax())), ("least sure", int(sure.argmin()))]
+    if not bool(right.all()):
+        chosen.append(("sure and wrong", int((sure * ~right).argmax())))
+    found = []
+    for what, at in chosen:
+        one = slice(at, at + 1)
+        try:
+            answer = _why(model, control, x[one], context.part(one))
+        except UsageError:  # a network that moves in steps
+            return []
+        index = int(some[at])
+        own = {"what": what, "truth": model.output.labels[truths[at]], "name": names[index], "picture": _shown(feed, index)}
+        found.append({**answer, **own})
+    return found
+
+
+# ---------------------------------------------------------------- training
 
 
 def step(model: Model, data: Any = None, *, screen: Screen | None = None) -> dict[str, Any]:
@@ -124,15 +246,40 @@ def step(model: Model, data: Any = None, *, screen: Screen | None = None) -> dic
     model whose layers were not trained here.
     """
     _must_be_trained(model, "step")
-    feed, split, names = _material(model, data, screen or Screen(quiet=True))
+    return _step(model, *_material(model, data, screen or Screen(quiet=True)))
+
+
+def _step(model: Model, feed: Feed, split: Split, names: Sequence[str]) -> dict[str, Any]:
     plan = plan_of(model.card)
     learned = np.array(split.indices("train"))
     chosen = np.random.Generator(np.random.Philox(key=1)).permutation(learned)[: min(STEP_EXAMPLES, plan.batch)]
     size = max(2, plan.micro_batch_at("final", plan.total("final")))
     told = dataclasses.asdict(open_step(model, [feed.batch(chosen[start : start + size]) for start in range(0, len(chosen), size)], plan))
     for mistake in told["mistakes"]:
-        mistake["name"] = names[int(chosen[mistake["place"]])]
+        index = int(chosen[mistake["place"]])
+        mistake["name"], mistake["picture"] = names[index], _shown(feed, index)
     return {**told, "examples": len(chosen)}
+
+
+def _replay(model: Model, feed: Feed, learned: np.ndarray, tested: np.ndarray) -> dict[str, Any] | None:
+    """How it came about, where the snapshots of the training are there."""
+    run = run_of(model.card)
+    if run is None or model.card.get("way", "deep") != "deep" or not (run / FOLDER).is_dir():
+        return None
+    try:
+        snapshots = read_snapshots(run / FOLDER)
+    except DataError:  # damaged: the rest can still be seen
+        return None
+    if len(snapshots) < 2:
+        return None
+    probed = isinstance(model.output, ClassesOutput)
+    found = dataclasses.asdict(replay(model.network, snapshots, feed, learned[:REPLAYED], tested[:REPLAYED], probed))
+    for frame in found["frames"]:
+        frame["places"] = frame["places"][:MAPPED]
+    return found
+
+
+# ---------------------------------------------------------------- what is looked at
 
 
 def _must_be_trained(model: Model, what: str) -> None:
@@ -152,11 +299,14 @@ def _one(model: Model, item: Any) -> tuple[torch.Tensor, Context]:
     return model.input.single().collate([model.input.read(raw)])
 
 
-def _material(model: Model, data: Any, screen: Screen) -> tuple[Feed, Split, list[str]]:
-    """(the examples as the model's own input reads them, the split of its training, their names)."""
+def _material(model: Model, data: Any, screen: Screen) -> Material:
+    """The examples as the model's own input reads them, the split of its training, their names; read again where they are not at hand."""
+    if model.material is not None and data is None:
+        return model.material
     settings, report, split = read_again(model, data, screen)
     torch.set_num_threads(cores(settings))
     input = model.input.single()
     decoded = decode(report.examples.raws, [inspection.content for inspection in report.inspections], input, settings, screen)
     targets = [model.output.encode(answer) for answer in report.examples.answers]
-    return Feed(decoded, targets, input, model.output, torch.device("cpu")), split, list(report.examples.names)
+    model.material = Material(Feed(decoded, targets, input, model.output, torch.device("cpu")), split, list(report.examples.names))
+    return model.material

@@ -18,7 +18,7 @@ import zipfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -29,6 +29,7 @@ from lamina.data.examples import Examples
 from lamina.data.files import write_bytes
 from lamina.data.raw import FileRaw, Raw
 from lamina.data.read import read_examples
+from lamina.data.split import Split
 from lamina.data.tables import read_answers
 from lamina.errors import DataError, LaminaError, ModelFileError, did_you_mean, sentence
 from lamina.inputs import Input, build_input
@@ -102,6 +103,14 @@ class Evaluation:
     """The paired comparison with another system's answers."""
 
 
+class Material(NamedTuple):
+    """The examples of a training as its own input reads them, their split and their names."""
+
+    feed: Feed
+    split: Split
+    names: Sequence[str]
+
+
 @dataclass
 class Model:
     task: str
@@ -113,6 +122,8 @@ class Model:
     precision: str = "fp32"
     """Number format of the answers: bf16 where training proved it right and an answer does not depend on its neighbors in it.
     A machine that cannot compute in bf16 opens the model as fp32; the answers are the same but for rounding."""
+    material: Material | None = field(default=None, repr=False, compare=False)
+    """What it learned from, as long as the process of its training lives: a loaded model reads it again."""
 
     @property
     def verdict(self) -> Verdict | None:

@@ -1,12 +1,14 @@
-"""First filters as numbers, and how choosy each layer is about the direction of stripes."""
+"""First filters as numbers, what units above them see in raw numbers, and how choosy each layer is about the direction of stripes."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from lamina.explain.layers import is_trained, middle_of, touched, vary
 from lamina.layers import Context, Layer
 from lamina.networks import Network
 
@@ -25,6 +27,29 @@ def first_filters(network: Network) -> dict[str, Any]:
             if value.ndim == 4 and min(value.shape[2:]) > 1:
                 return {"layer": name, "trained": id(value) in trained, "values": value[:SHOWN].detach().tolist()}
     return {}
+
+
+def seen_filters(network: Network, x: Tensor, context: Context, units: Sequence[int] | None = None) -> dict[str, Any]:
+    """{layer, units, values [units, channels, rows, columns]}: the filters of the first trained layer as if they lay on the raw numbers.
+
+    That is how each of its middle units answers to a little more of each number of a plain input, the mean of x [N, ...]. Empty where raw
+    values have no places in rows and columns.
+    """
+    layer = next((layer for layer in network.eval().stack if is_trained(layer)), None)
+    leaf, layers, context = vary(network, x, context)
+    if layer is None or leaf.ndim != 4 or layer not in layers:
+        return {}
+    plain = leaf.mean((0, 1, 2), keepdim=True).expand(1, *leaf.shape[1:]).clone().requires_grad_(True)
+    with torch.enable_grad():
+        signals, now = plain, context.first(1)
+        for each in layers[: layers.index(layer) + 1]:
+            signals, now = each(signals, now)
+        middle = middle_of(signals, now)[0]
+        chosen = list(range(min(SHOWN, len(middle)))) if units is None else list(units)
+        grads = torch.stack([torch.autograd.grad(middle[unit], plain, retain_graph=True)[0][0] for unit in chosen])
+    (top, bottom), (left, right), _ = touched(grads.abs().sum(0))
+    values = grads[:, top:bottom, left:right].permute(0, 3, 1, 2)
+    return {"layer": layer.name, "units": chosen, "values": values.tolist()} if values.numel() else {}
 
 
 def selectivity(network: Network, gratings: tuple[Tensor, Tensor] | None) -> dict[str, float | None]:

@@ -10,6 +10,7 @@ probe         how much of the answer a straight line can read after the layer, b
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -99,14 +100,14 @@ def receptive_fields(network: Network, x: Tensor, context: Context) -> dict[str,
             if not signals.requires_grad:  # steps (trees): from here on nothing is found by a gradient
                 fields[layer.name] = ()
                 continue
-            middle = _middle(signals, context)
+            middle = middle_of(signals, context)
             weights = torch.randn(middle.shape[-1], generator=generator)  # a plain sum over a softmax head's channels cancels
             grad = torch.autograd.grad((middle.float() * weights).sum(), leaf, retain_graph=True, allow_unused=True)[0]
             fields[layer.name] = _extent(grad) if grad is not None else ()
     return fields
 
 
-def _middle(signals: Tensor, context: Context) -> Tensor:
+def middle_of(signals: Tensor, context: Context) -> Tensor:
     """[N, channels] of the place in the middle: maps are [N, C, H, W], sequences [N, T, D]; [N, D] has one place."""
     if signals.ndim == 4:
         return signals[:, :, signals.shape[2] // 2, signals.shape[3] // 2]
@@ -117,11 +118,16 @@ def _middle(signals: Tensor, context: Context) -> Tensor:
 
 
 def _extent(grad: Tensor) -> tuple[int, ...]:
-    touched = (torch.nan_to_num(grad) != 0).any(0)
-    if not bool(touched.any()):
-        return (0,) * touched.ndim
-    places = touched.nonzero()
-    return tuple((places.amax(0) - places.amin(0) + 1).tolist())
+    """Of the gradients of several examples together."""
+    return tuple(end - start for start, end in touched((torch.nan_to_num(grad) != 0).any(0)))
+
+
+def touched(grad: Tensor) -> tuple[tuple[int, int], ...]:
+    """(from, to) along each axis of where a gradient is not 0; (0, 0) where it is 0 everywhere."""
+    places = torch.nan_to_num(grad).nonzero()
+    if not len(places):
+        return ((0, 0),) * grad.ndim
+    return tuple((int(low), int(high) + 1) for low, high in zip(places.amin(0), places.amax(0), strict=True))
 
 
 def with_random_weights(network: Network, feed: Feed, train: np.ndarray, seed: int = 0) -> Network:
@@ -164,36 +170,50 @@ class Probe:
     high: float
     right: np.ndarray = field(repr=False, compare=False)
     """[tested] of bool."""
+    places: np.ndarray = field(repr=False, compare=False)
+    """[tested, 2]: a flat map of the signals, on which each class pulls towards its own point of the unit circle as much as a straight line
+    reads it (two classes: from left to right)."""
 
 
-def probe_layers(network: Network, feed: Feed, learned: np.ndarray, tested: np.ndarray) -> list[Probe]:
-    """A linear head per layer (ridge regression), fitted on the signals of `learned` and scored on those of `tested`.
+def probe_layers(network: Network, feed: Feed, learned: np.ndarray, tested: np.ndarray, only: str = "") -> list[Probe]:
+    """A linear head per layer (or for the one named), by ridge regression, fitted on the signals of `learned`, scored on those of `tested`.
 
     The penalty is cross-validated on `learned`. Answers are classes.
     """
     classes = classes_of(feed)
     y, wanted = (np.array([feed.targets[index] for index in part], np.int64) for part in (learned, tested))
-    own, others = _signals(network, feed, learned), _signals(network, feed, tested)
+    own, others = _signals(network, feed, learned, only), _signals(network, feed, tested, only)
     fold = deal_out(y, np.random.Generator(np.random.Philox(key=0)))
     found = []
-    for name in network.layers:
+    for name in list(own):
         scale = fit_scale(own[name])
         x, other = scale(own.pop(name), Context())[0], scale(others.pop(name), Context())[0]
         penalty = best_penalty(x, y, fold, classes, PENALTIES["linear"])[0]
         head = (Few(x, y, classes) if len(x) < x.shape[1] else Sums.of(x, y, classes)).solve(penalty)
-        right = head(other, Context())[0].argmax(1).numpy() == wanted
-        found.append(Probe(name, float(right.mean()), *wilson_interval(int(right.sum()), len(right)), right))
+        read = head(other, Context())[0]
+        right = read.argmax(1).numpy() == wanted
+        found.append(Probe(name, float(right.mean()), *wilson_interval(int(right.sum()), len(right)), right, _flat(read)))
     return found
 
 
-def _signals(network: Network, feed: Feed, examples: Sequence[int] | np.ndarray) -> dict[str, Tensor]:
-    """[n, at most WIDEST] after each layer."""
-    parts: dict[str, list[Tensor]] = {name: [] for name in network.layers}
+def _flat(read: Tensor) -> np.ndarray:
+    """[n, classes] of what a line reads -> [n, 2]; two classes lie on one line, so their examples are spread over it evenly."""
+    turns = torch.arange(read.shape[1]) * (2 * math.pi / read.shape[1])
+    places = read.detach().float() @ torch.stack([turns.cos(), turns.sin()], 1)
+    if read.shape[1] == 2:
+        places[:, 1] = torch.linspace(-1, 1, len(places))
+    return np.asarray(places.numpy())
+
+
+def _signals(network: Network, feed: Feed, examples: Sequence[int] | np.ndarray, only: str = "") -> dict[str, Tensor]:
+    """[n, at most WIDEST] after each layer, or after the one named."""
+    parts: dict[str, list[Tensor]] = {name: [] for name in network.layers if only in ("", name)}
     with torch.no_grad():
         for start in range(0, len(examples), BATCH):
             batch = feed.batch(np.asarray(examples[start : start + BATCH]))
             for name, x, context in network.walk(batch.x.cpu(), batch.context):
-                parts[name].append(_readable(x.float(), context))
+                if name in parts:
+                    parts[name].append(_readable(x.float(), context))
     return {name: torch.cat(each) for name, each in parts.items()}
 
 

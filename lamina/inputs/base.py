@@ -71,8 +71,9 @@ class Input(ABC):
         """(name, raw value) of each row of a table in any form, where the sense reads tables; None where it reads files."""
         return None
 
-    def shown(self, value: np.ndarray) -> str:
-        """A picture of a read value for a page, as a data: address; empty where it has none."""
+    def shown(self, value: np.ndarray, box: tuple[tuple[int, int], ...] = ()) -> str:
+        """A picture of a read value for a page, as a data: address, or of the part of it in `box`, (from, to) along each axis; empty where
+        it has none."""
         return ""
 
     def repeats(self, raws: Sequence[Raw]) -> bool:

@@ -202,7 +202,10 @@ class ImageInput(Input):
         content = hashlib.blake2b(repr(pixels.shape).encode() + np.ascontiguousarray(pixels).tobytes(), digest_size=16).hexdigest()
         return Inspection("", "", name_warnings, content, _difference_hash(upright), pixels.shape)
 
-    def shown(self, value: np.ndarray) -> str:
+    def shown(self, value: np.ndarray, box: tuple[tuple[int, int], ...] = ()) -> str:
+        if box:
+            (top, bottom), (left, right) = box[:2]
+            value = np.ascontiguousarray(value[top:bottom, left:right])
         stream = io.BytesIO()
         Image.fromarray(value if value.shape[2] == 3 else value[..., 0]).save(stream, "PNG")
         return "data:image/png;base64," + base64.b64encode(stream.getvalue()).decode()

@@ -6,7 +6,7 @@ import dataclasses
 import json
 import shlex
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,9 @@ from typing import Any
 from lamina.data.files import write_bytes
 from lamina.errors import DataError, sentence
 from lamina.metrics import wilson_interval
-from lamina.report.plots import against_size, filter_picture, learning_curves, probes_by_layer, reliability, score_bars
+from lamina.report.html import scrolling, table, text
+from lamina.report.inside import inside_section
+from lamina.report.plots import against_size, learning_curves, reliability, score_bars
 from lamina.screen import bytes_in_words, duration, percent
 from lamina.settings import Settings
 from lamina.training.events import read_events
@@ -29,8 +31,6 @@ CURVE = "curve.json"
 CONFUSION_UP_TO = 20
 """With more classes than this the pairs that are confused most are listed instead of the whole table."""
 PAIRS = 15
-CHOOSIER = 0.02
-"""So much more must layers care about the direction of stripes for the page to say that they do."""
 FINDINGS = 20
 
 STYLE = """
@@ -58,6 +58,9 @@ figure { margin: 0 0 1rem; }
 .mistakes img { width: 6rem; height: 6rem; image-rendering: pixelated; object-fit: contain; background: var(--line); }
 .mistakes span { display: block; font-size: .85rem; overflow-wrap: anywhere; }
 .filters { display: flex; flex-wrap: wrap; gap: .25rem; } .filters img { width: 2.2rem; height: 2.2rem; image-rendering: pixelated; }
+.strip { display: grid; grid-template-columns: repeat(auto-fill, minmax(7rem, 1fr)); gap: .8rem; padding: 0; list-style: none; }
+.strip img { width: 100%; image-rendering: pixelated; background: var(--line); } .strip span { display: block; font-size: .85rem; }
+.pair { display: flex; gap: .3rem; } .pair img { width: 5rem; height: 5rem; }
 code, pre { font-size: .88rem; overflow-wrap: anywhere; white-space: pre-wrap; }
 @media print { body { max-width: none; } h2 { break-after: avoid; } figure, li, tr { break-inside: avoid; } }
 """
@@ -94,7 +97,7 @@ def write_report(run: Path, card: dict[str, Any], out: Path) -> Path:
             _confusion(facts),
             _calibration(facts),
             _mistakes(facts),
-            _inside(inside),
+            inside_section(inside),
             _training(card, events),
             _audit(audit, card),
             _reproduce(card),
@@ -102,7 +105,7 @@ def write_report(run: Path, card: dict[str, Any], out: Path) -> Path:
     except (KeyError, TypeError, AttributeError, IndexError, ValueError) as error:
         told = f"{type(error).__name__}: {error}"
         raise DataError(sentence(f"The facts in {run}", "be those that this release writes", told, "Train anew.")) from error
-    title = _text(f"{Path(card['model']).stem}: report")
+    title = text(f"{Path(card['model']).stem}: report")
     page = (
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'
         f'<meta http-equiv="Content-Security-Policy" content="{POLICY}"><title>{title}</title><style>{STYLE}</style></head>\n'
@@ -121,9 +124,9 @@ def _top(card: dict[str, Any]) -> str:
     told = verdict["sentence"] if verdict else f"{score['name'].capitalize()} {percent(score['value'])} % ({interval})."
     how = "each tested once by a network that never saw it" if card["cross_fitted"] else "opened once"
     return (
-        f'<h1>{_text(Path(card["model"]).name)}</h1><p class="sentence">{_text(told)}</p>'
-        f'<p class="soft">{_text(score["name"])} {percent(score["value"])} % ({interval}) on {score["n"]} test examples, {how}; '
-        f"{_text(', '.join(f'{count} {part}' for part, count in card['examples'].items()))}.</p>"
+        f'<h1>{text(Path(card["model"]).name)}</h1><p class="sentence">{text(told)}</p>'
+        f'<p class="soft">{text(score["name"])} {percent(score["value"])} % ({interval}) on {score["n"]} test examples, {how}; '
+        f"{text(', '.join(f'{count} {part}' for part, count in card['examples'].items()))}.</p>"
     )
 
 
@@ -156,17 +159,17 @@ def _contenders(card: dict[str, Any], curve: dict[str, Any] | None) -> str:
         row("can be looked at", lambda each: each.get("inspect") or "not told"),
     ]
     listed = [(each["kind"], (*each.get("features", ()), *each["decisions"])) for each in ways]
-    decided = "".join(f"<li>{_text(kind)}: {_text('; '.join(things))}</li>" for kind, things in listed if things)
-    notes = "".join(f"<p class='soft'>{_text(each['kind'])}: {_text(note)}</p>" for each in ways for note in each["notes"])
+    decided = "".join(f"<li>{text(kind)}: {text('; '.join(things))}</li>" for kind, things in listed if things)
+    notes = "".join(f"<p class='soft'>{text(each['kind'])}: {text(note)}</p>" for each in ways for note in each["notes"])
     paired = (
         f"Deep minus classical: {100 * verdict['difference']:+.2f} points, 99 % paired interval {100 * verdict['low']:+.2f} to "
         f"{100 * verdict['high']:+.2f}, exact McNemar test of the saved network p = {verdict['p_value']:.2g}; "
         f"margin {100 * verdict['margin']:g} points."
     )
     plot = f"<figure>{score_bars(ways)}</figure>"
-    table = _table(("", *(each["kind"] for each in ways)), rows, words=range(1, len(ways) + 1), rows_named=True)
+    found = table(("", *(each["kind"] for each in ways)), rows, words=range(1, len(ways) + 1), rows_named=True)
     return (
-        f"<h2>Deep learning against the other ways</h2>{plot}{table}<p class='soft'>{_text(paired)}</p>"
+        f"<h2>Deep learning against the other ways</h2>{plot}{found}<p class='soft'>{text(paired)}</p>"
         f"{notes}<p>Settled by people:</p><ul>{decided}</ul>"
     )
 
@@ -188,8 +191,8 @@ def _needed(curve: dict[str, Any] | None, kind: str) -> str:
 def _curve(curve: dict[str, Any] | None) -> str:
     if curve is None:
         return ""
-    told = "".join(f"<p>{_text(kind)}: {_text(advice)}</p>" for kind, advice in curve["advice"].items())
-    told += f"<p>{_text(curve['doubt'])}</p>" if curve.get("doubt") else ""
+    told = "".join(f"<p>{text(kind)}: {text(advice)}</p>" for kind, advice in curve["advice"].items())
+    told += f"<p>{text(curve['doubt'])}</p>" if curve.get("doubt") else ""
     return (
         "<h2>What more examples would bring</h2>"
         f"<figure>{against_size(curve['points'], 'examples')}</figure><figure>{against_size(curve['points'], 'seconds')}</figure>{told}"
@@ -206,7 +209,7 @@ def _classes(facts: dict[str, Any]) -> str:
         found = percent(right[name] / known[name])
         precision = f"{percent(right[name] / told[name])} %" if told[name] else "never told"
         rows.append((name, known[name], f"{found} %", f"{percent(low)}-{percent(high)}", precision))
-    return "<h2>By class, weakest first</h2>" + _table(("class", "examples", "found", "95 % interval", "right when told"), rows)
+    return "<h2>By class, weakest first</h2>" + table(("class", "examples", "found", "95 % interval", "right when told"), rows)
 
 
 def _confusion(facts: dict[str, Any]) -> str:
@@ -214,9 +217,9 @@ def _confusion(facts: dict[str, Any]) -> str:
     names = sorted(set(facts["truths"]) | set(facts["labels"]))
     if len(names) > CONFUSION_UP_TO:
         wrong = sorted(((count, *pair) for pair, count in pairs.items() if pair[0] != pair[1]), reverse=True)[:PAIRS]
-        return "<h2>Confused most</h2>" + _table(("it is", "told", "times"), [(truth, told, count) for count, truth, told in wrong])
+        return "<h2>Confused most</h2>" + table(("it is", "told", "times"), [(truth, told, count) for count, truth, told in wrong])
     known = Counter(facts["truths"])
-    head = "".join(f'<th scope="col">{_text(name)}</th>' for name in names)
+    head = "".join(f'<th scope="col">{text(name)}</th>' for name in names)
     body = []
     for truth in names:
         cells = []
@@ -225,10 +228,10 @@ def _confusion(facts: dict[str, Any]) -> str:
             share = count / max(1, known[truth])
             color = f"rgba(59,130,246,{0.75 * share:.2f})" if truth == told else f"rgba(220,60,40,{min(0.8, 4 * share):.2f})"
             cells.append(f'<td style="background:{color}">{count or ""}</td>')
-        body.append(f'<tr><th scope="row">{_text(truth)}</th>{"".join(cells)}</tr>')
+        body.append(f'<tr><th scope="row">{text(truth)}</th>{"".join(cells)}</tr>')
     caption = "<caption>Rows: what it is. Columns: what the network told.</caption>"
-    table = f'<table class="confusion">{caption}<tr><td></td>{head}</tr>{"".join(body)}</table>'
-    return "<h2>What was told for what</h2>" + _scrolling(table, "what was told for what")
+    found = f'<table class="confusion">{caption}<tr><td></td>{head}</tr>{"".join(body)}</table>'
+    return "<h2>What was told for what</h2>" + scrolling(found, "what was told for what")
 
 
 def _calibration(facts: dict[str, Any]) -> str:
@@ -246,109 +249,17 @@ def _mistakes(facts: dict[str, Any]) -> str:
         return "<h2>Mistakes</h2><p>None on the test examples.</p>"
     items = []
     for each in facts["shown"]:
-        picture = f'<img src="{escape(each["picture"], quote=True)}" alt="test example {_text(each["name"])}">' if each["picture"] else ""
-        other = f"<span class='soft'>{_text(facts['other'])}: {_text(each['other'])}</span>" if each["other"] else ""
+        picture = f'<img src="{escape(each["picture"], quote=True)}" alt="test example {text(each["name"])}">' if each["picture"] else ""
+        other = f"<span class='soft'>{text(facts['other'])}: {text(each['other'])}</span>" if each["other"] else ""
         items.append(
-            f"<li>{picture}<span><b>{_text(each['label'])}</b> {percent(each['probability'])} %</span>"
-            f"<span>it is {_text(each['truth'])}</span>{other}<span class='soft'>{_text(each['name'])}</span></li>"
+            f"<li>{picture}<span><b>{text(each['label'])}</b> {percent(each['probability'])} %</span>"
+            f"<span>it is {text(each['truth'])}</span>{other}<span class='soft'>{text(each['name'])}</span></li>"
         )
     shown = f"the {len(items)} most confident" if len(items) < wrong else "all of them"
     return (
         f"<h2>Mistakes: {wrong} of {len(facts['truths'])}, {shown}</h2><p class='soft'>Some may be wrong labels: look.</p>"
         f"<ul class='mistakes'>{''.join(items)}</ul>"
     )
-
-
-def _inside(found: dict[str, Any] | None) -> str:
-    """The layers, from the raw numbers to the answer."""
-    if found is None:
-        return "<h2>Inside</h2><p class='soft'>What each layer is, sees and knows: lamina layers MODEL puts it here.</p>"
-    probes, control = ({each["name"]: each for each in found[name]} for name in ("probes", "control"))
-    kinds = {"deep": "", "borrowed": ", trained by others"}
-    rows = [
-        (
-            each["name"],
-            each["kind"] + ("" if each["trained"] else kinds.get(found["way"]) or ", not trained"),
-            _by(each["shape"]),
-            f"{each['parameters']:,}",
-            _by(each["receptive"]) if each["receptive"] else "not by a gradient",
-            f"{100 * each['share']:.0f} %",
-            *([_read(probes[each["name"]])] if probes else []),
-            *([_read(control[each["name"]])] if control else []),
-        )
-        for each in found["layers"]
-    ]
-    head = ["layer", "kind", "puts out", "weights", "sees of the input", "of the FLOPs"]
-    head += ["a line reads"] * bool(probes) + ["with random weights"] * bool(control)
-    raw = "".join(
-        f"<tr>{''.join(f'<td>{value:g}</td>' if value is not None else '<td>missing</td>' for value in row)}</tr>" for row in found["raw"]
-    )
-    caption = f"What goes in: numbers, some of the {_by(found['input'])} of one input."
-    numbers = _scrolling(f"<table><caption>{caption}</caption>{raw}</table>", "the raw numbers of one input")
-    plot = f"<figure>{probes_by_layer(found['probes'], found['control'])}</figure>" if probes else ""
-    return (
-        f"<h2>Inside</h2>{numbers}{_filters(found['filters'])}{_table(head, rows, words=(0, 1))}{_gain(found)}{plot}"
-        f"{_stripes(found) if control else ''}"
-    )
-
-
-def _gain(found: dict[str, Any]) -> str:
-    """What the probes say, where there is something to compare."""
-    probed = found["probed"]
-    if found["gain"] is not None:
-        gain, low, high = (100 * value for value in found["gain"])
-        return (
-            f"<p>After the last hidden layer a straight line reads {gain:+.0f} points of the answer more than after the same layers with "
-            f"random weights ({low:+.0f} to {high:+.0f}, 95 % paired interval; {probed['learned']} examples learned, {probed['tested']} "
-            "held out).</p>"
-        )
-    if found["control"]:
-        return "<p class='soft'>The network learned from all these examples: what lines read here says nothing of new ones.</p>"
-    return ""
-
-
-def _by(sizes: Sequence[int]) -> str:
-    return " x ".join(str(size) for size in sizes) or "1"
-
-
-def _read(probe: dict[str, Any]) -> str:
-    return f"{percent(probe['score'])} % ({percent(probe['low'])}-{percent(probe['high'])})"
-
-
-def _filters(filters: dict[str, Any]) -> str:
-    """The first filters as pictures, where there are some."""
-    if not filters:
-        return ""
-    how = "trained" if filters["trained"] else "from the data, not trained"
-    pictures = "".join(f'<img src="{filter_picture(values)}" alt="">' for values in filters["values"])
-    words = f"The first filters ({_text(filters['layer'])}): {how}."
-    return f'<figure><div class="filters" role="img" aria-label="{words}">{pictures}</div><figcaption>{words}</figcaption></figure>'
-
-
-def _stripes(found: dict[str, Any]) -> str:
-    """Whether early layers see edges, measured."""
-    if not found["gratings"]:
-        return ""
-
-    def told(value: float | None) -> str:
-        return "silent" if value is None else f"{value:.2f}"
-
-    rows = [(each["name"], told(each["trained"]), told(each["random"])) for each in found["gratings"]]
-    trained = {each["name"] for each in found["layers"] if each["trained"]}
-    hidden = [each for each in found["gratings"][:-1] if each["name"] in trained and None not in (each["trained"], each["random"])]
-    half = len(hidden) // 2
-    if half == 0:
-        said = "Too few layers were trained to say whether early ones see edges."
-    else:
-        early, late = (sum(each["trained"] for each in part) / len(part) for part in (hidden[:half], hidden[half:]))
-        plain = sum(each["random"] for each in hidden[:half]) / half
-        does = early > late + CHOOSIER and early > plain + CHOOSIER
-        said = (
-            f"The first half of the trained layers {'answers' if does else 'does not answer'} to the direction of stripes more than the "
-            f"second half and than random weights do{'' if does else ': this network does not show that early layers see edges'}."
-        )
-    head = ("layer", "choosy about the direction of stripes", "with random weights")
-    return f"<h3>Do early layers see edges?</h3><p>{said}</p>{_table(head, rows, words=(0,))}"
 
 
 def _training(card: dict[str, Any], events: Sequence[dict[str, Any]]) -> str:
@@ -363,7 +274,7 @@ def _training(card: dict[str, Any], events: Sequence[dict[str, Any]]) -> str:
     layers = f"{forecast['parameters']:,} parameters, {forecast['epochs']:g} epochs, {card['plan']['precision']}"
     return (
         f"<h2>Training</h2>{plot}<p>Forecast {duration(forecast['seconds'])} ({duration(low)}-{duration(high)}), took {duration(took)}: "
-        f"{inside} the interval. {_text(layers)}. The whole command: {duration(card['seconds'])}.</p>"
+        f"{inside} the interval. {text(layers)}. The whole command: {duration(card['seconds'])}.</p>"
     )
 
 
@@ -371,8 +282,8 @@ def _audit(audit: dict[str, Any], card: dict[str, Any]) -> str:
     findings = audit.get("findings", [])
     rows = [(each["name"], each["kind"], each["detail"]) for each in findings[:FINDINGS]]
     more = f"<p class='soft'>and {len(findings) - FINDINGS} more in audit.json</p>" if len(findings) > FINDINGS else ""
-    table = _table(("file", "what", "why"), rows, words=(0, 1, 2)) if rows else "<p>Nothing odd was found.</p>"
-    return f"<h2>Audit: {card['excluded']} excluded</h2>{table}{more}"
+    listed = table(("file", "what", "why"), rows, words=(0, 1, 2)) if rows else "<p>Nothing odd was found.</p>"
+    return f"<h2>Audit: {card['excluded']} excluded</h2>{listed}{more}"
 
 
 def _reproduce(card: dict[str, Any]) -> str:
@@ -387,30 +298,7 @@ def _reproduce(card: dict[str, Any]) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in card["versions"].items())
     data = card["data"]
     return (
-        f"<h2>How to make it again</h2><pre>lamina train {_text(where)} {_text(flags)}</pre>"
-        f"<p class='soft'>Data: content hash {_text(data['content_hash'])}. {_text(versions)}. Run folder: {_text(card['run'])}. "
+        f"<h2>How to make it again</h2><pre>lamina train {text(where)} {text(flags)}</pre>"
+        f"<p class='soft'>Data: content hash {text(data['content_hash'])}. {text(versions)}. Run folder: {text(card['run'])}. "
         "Same plan, seed, machine and threads: same bits.</p>"
     )
-
-
-def _table(head: Iterable[object], rows: Iterable[Sequence[object]], words: Sequence[int] = (), rows_named: bool = False) -> str:
-    top = "".join(f'<th scope="col"{" class=word" if place in words else ""}>{_text(name)}</th>' for place, name in enumerate(head))
-
-    def cell(place: int, value: object) -> str:
-        if rows_named and place == 0:
-            return f'<th scope="row">{_text(value)}</th>'
-        return f'<td class="word">{_text(value)}</td>' if place in words else f"<td>{_text(value)}</td>"
-
-    body = "".join(f"<tr>{''.join(cell(place, value) for place, value in enumerate(row))}</tr>" for row in rows)
-    return _scrolling(
-        f"<table><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table>", " and ".join(str(name) for name in head if name)
-    )
-
-
-def _scrolling(table: str, words: str) -> str:
-    """A table that may be wider than a phone: reachable and named for those who scroll by keyboard."""
-    return f'<div class="scroll" role="region" tabindex="0" aria-label="{escape("Table: " + words, quote=True)}">{table}</div>'
-
-
-def _text(value: object) -> str:
-    return escape(str(value).encode("utf-8", "backslashreplace").decode())

@@ -11,6 +11,8 @@ from typing import Any
 INK = "#808080"
 COLORS = {"deep": "#3b82f6", "classical": "#d97706", "borrowed": "#10b981", "trivial": "#9ca3af"}
 WIDE, HIGH = 5.2, 2.8
+PALETTE = ("#3b82f6", "#d97706", "#10b981", "#dc2626", "#8b5cf6", "#a16207", "#ec4899", "#6b7280", "#84cc16", "#06b6d4")
+"""For classes, again from the start beyond ten."""
 
 
 def score_bars(contenders: Sequence[dict[str, Any]]) -> str:
@@ -97,17 +99,153 @@ def probes_by_layer(trained: Sequence[dict[str, Any]], control: Sequence[dict[st
     return _svg(draw, f"What a straight line reads after each layer; at the end {ends}")
 
 
-def filter_picture(values: Sequence[Any]) -> str:
-    """One filter [channels, rows, columns] as a data: address; in color where it has three channels, else of the first one."""
+def filter_pixels(values: Any) -> Any:
+    """One filter [channels, rows, columns] as uint8 [rows, columns, 3]; gray is 0; colored where there are three channels."""
     import numpy as np
-    from PIL import Image
 
     filters = np.asarray(values, np.float32)
     scaled = np.clip(127.5 + 127.5 * filters / max(1e-9, float(np.abs(filters).max())), 0, 255).astype(np.uint8)
-    shown = scaled.transpose(1, 2, 0) if len(scaled) == 3 else scaled[0]
+    return np.ascontiguousarray((scaled if len(scaled) == 3 else scaled[[0, 0, 0]]).transpose(1, 2, 0))
+
+
+def filter_picture(values: Any) -> str:
+    """One filter as a data: address."""
+    return _address(filter_pixels(values))
+
+
+def mosaic_pixels(filters: Sequence[Any], wide: int = 4) -> Any:
+    """Filters side by side with a line between them, uint8 [rows, columns, 3]."""
+    import numpy as np
+
+    tiles = [np.pad(filter_pixels(each), ((0, 1), (0, 1), (0, 0)), constant_values=255) for each in filters]
+    tiles += [np.full_like(tiles[0], 255)] * (-len(tiles) % wide)
+    return np.concatenate([np.concatenate(tiles[at : at + wide], 1) for at in range(0, len(tiles), wide)], 0)
+
+
+def mosaic(filters: Sequence[Any]) -> str:
+    return _address(mosaic_pixels(filters))
+
+
+def heat_pixels(values: Any) -> Any:
+    """[rows, columns] as uint8 [rows, columns, 3]: orange moved the answer up, blue down, white not at all."""
+    import numpy as np
+
+    heat = np.asarray(values, np.float32)
+    heat = np.clip(heat / max(1e-12, float(np.quantile(np.abs(heat), 0.99))), -1, 1)[..., None]
+    up, down = np.array([217, 119, 6], np.float32), np.array([59, 130, 246], np.float32)
+    return np.where(heat > 0, 255 + heat * (up - 255), 255 - heat * (down - 255)).astype(np.uint8)
+
+
+def heat(values: Any) -> str:
+    return _address(heat_pixels(values))
+
+
+def _address(pixels: Any) -> str:
+    """uint8 [rows, columns, 3] as a data: address."""
+    from PIL import Image
+
     stream = io.BytesIO()
-    Image.fromarray(shown).save(stream, "PNG", optimize=True)
+    Image.fromarray(pixels).save(stream, "PNG", optimize=True)
     return "data:image/png;base64," + base64.b64encode(stream.getvalue()).decode()
+
+
+def class_maps(layers: Sequence[dict[str, Any]], truths: Sequence[int], labels: Sequence[str]) -> str:
+    """Flat maps of the same examples after some layers, of this model above and with random weights below."""
+    rows = 2 if any(each["random"] for each in layers) else 1
+    far = reach([each[name] for each in layers for name in ("trained", "random")])
+
+    def draw(panels: Any) -> None:
+        for row, name in enumerate(("trained", "random")[:rows]):
+            for column, each in enumerate(layers):
+                draw_map(panels[row][column], each[name], truths, far)
+                if row == 0:
+                    panels[row][column].set_title(each["name"], fontsize=9, color=INK)
+            panels[row][0].set_ylabel("this model" if row == 0 else "random weights", color=INK)
+
+    words = f"Maps of {len(truths)} examples of {len(labels)} classes after {', '.join(each['name'] for each in layers)}"
+    return _svg_panels(draw, words, rows, len(layers), 1.7)
+
+
+def reach(maps: Sequence[Sequence[Sequence[float]]]) -> float:
+    """Where the border of maps is drawn, so that nearly all examples lie inside."""
+    import numpy as np
+
+    values = [abs(value) for places in maps for place in places for value in place]
+    return 1.1 * float(np.quantile(values, 0.99)) if values else 1.0
+
+
+def draw_map(axes: Any, places: Sequence[Sequence[float]], truths: Sequence[int], reach: float, size: float = 6) -> None:
+    """One flat map into `axes`."""
+    if places:
+        across, up = zip(*places, strict=True)
+        axes.scatter(across, up, s=size, c=[PALETTE[truth % len(PALETTE)] for truth in truths[: len(places)]], linewidths=0)
+    axes.set_xlim(-reach, reach)
+    axes.set_ylim(-reach, reach)
+    axes.set_aspect("equal")
+    axes.set_xticks([])
+    axes.set_yticks([])
+
+
+def film_maps(frames: Sequence[dict[str, Any]], truths: Sequence[int], points: int = 120) -> str:
+    """The map of the last hidden layer at each moment of the training."""
+    wide = 6
+    rows = -(-len(frames) // wide)
+    far = reach([frame["places"] for frame in frames])
+
+    def draw(panels: Any) -> None:
+        for place in range(rows * wide):
+            axes = panels[place // wide][place % wide]
+            if place >= len(frames):
+                axes.set_axis_off()
+                continue
+            frame = frames[place]
+            draw_map(axes, frame["places"][:points], truths, far, 4)
+            axes.set_title(f"step {frame['step']}: {100 * frame['score']:.0f} %", fontsize=8, color=INK)
+
+    ends = f"{100 * frames[0]['score']:.0f} % at first, {100 * frames[-1]['score']:.0f} % at the end"
+    return _svg_panels(draw, f"Maps of examples at {len(frames)} moments of the training; a straight line reads {ends}", rows, wide, 1.25)
+
+
+def loss_and_mistakes(mistakes: Sequence[dict[str, Any]]) -> str:
+    """The loss against the probability given to the right answer, with single examples on it."""
+
+    def draw(axes: Any) -> None:
+        import numpy as np
+
+        least = min(0.005, *(max(1e-6, each["probability"]) for each in mistakes))
+        across = np.geomspace(least, 1, 200)
+        axes.plot(100 * across, -np.log(across), color=INK, linewidth=1)
+        for place, (each, word) in enumerate(zip(mistakes, ("least", "middling", "largest"), strict=False)):
+            value = max(1e-6, each["probability"])
+            axes.plot([100 * value], [-np.log(value)], "o", color=COLORS["classical"])
+            axes.annotate(
+                word,
+                (100 * value, -np.log(value)),
+                xytext=(-12, 10 + 13 * place),
+                textcoords="offset points",
+                ha="right",
+                color=INK,
+                fontsize=9,
+            )
+        axes.set_xlabel("probability given to the right answer, in %")
+        axes.set_ylabel("loss (cross-entropy)")
+
+    return _svg(draw, "The bigger the mistake, the bigger the loss: minus the logarithm of the probability given to the right answer")
+
+
+def changes_over_time(grew: Sequence[dict[str, Any]], faded: Sequence[dict[str, Any]], steps: Sequence[int]) -> str:
+    """The connections that grew and that faded most, over the moments of the training."""
+
+    def draw(axes: Any) -> None:
+        for changes, color, label in ((grew, COLORS["classical"], "grew most"), (faded, COLORS["deep"], "faded most")):
+            for place, each in enumerate(changes):
+                axes.plot(steps, each["strengths"], color=color, linewidth=1, label=label if place == 0 else None)
+        axes.set_xscale("symlog", linthresh=max(1, steps[-1] / 200))
+        axes.set_xlabel("step")
+        axes.set_ylabel("share of the layer's strength")
+        axes.legend(frameon=False, labelcolor=INK)
+
+    return _svg(draw, f"Strength of the {len(grew)} connections that grew and the {len(faded)} that faded most")
 
 
 def learning_curves(losses: Sequence[tuple[int, float]], scores: Sequence[tuple[int, float]]) -> str:
@@ -137,17 +275,31 @@ def _plain(axes: Any) -> None:
 
 
 def _svg(draw: Callable[[Any], None], words: str, high: float = HIGH) -> str:
+    """One pair of axes."""
+
+    def alone(panels: Any) -> None:
+        draw(panels[0][0])
+        _plain(panels[0][0])
+        panels[0][0].yaxis.label.set_color(INK)
+
+    return _svg_panels(alone, words, 1, 1, high, WIDE)
+
+
+def _svg_panels(draw: Callable[[Any], None], words: str, rows: int, columns: int, high: float, wide: float = 0.0) -> str:
+    """rows x columns axes, each `high` (and `wide`, or else as wide) inches."""
     import matplotlib
     from matplotlib.figure import Figure
 
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "lamina", "font.family": "sans-serif", "font.size": 10}):
-        figure = Figure(figsize=(WIDE, high), layout="constrained")
-        axes = figure.add_subplot()
-        draw(axes)
-        _plain(axes)
-        axes.yaxis.label.set_color(INK)
+        figure = Figure(figsize=(columns * (wide or high), rows * high), layout="constrained")
+        panels = figure.subplots(rows, columns, squeeze=False)
+        draw(panels)
+        if rows * columns > 1:
+            for axes in panels.flat:
+                for spine in axes.spines.values():
+                    spine.set_color(INK)
         stream = io.StringIO()
         figure.savefig(stream, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
-    text = stream.getvalue()
-    body = text[text.index("<svg") :].replace(INK, "currentColor")  # the page's own, light or dark
+    found = stream.getvalue()
+    body = found[found.index("<svg") :].replace(INK, "currentColor")  # the page's own, light or dark
     return body.replace("<svg ", f'<svg role="img" aria-label="{escape(words, quote=True)}" class="plot" ', 1)

@@ -164,7 +164,8 @@ class _Driver:
             put_weights(self.network, self.best or self.average)
         self._snapshot(len(self.moments) - 1)
         seconds = time.monotonic() - start
-        self.tell(Finished(self.work.leg, self.done, seconds, round((self.waited_before + self.waited) / max(1e-9, seconds), 4), round(self.snapshot_seconds, 4)))
+        waited = round((self.waited_before + self.waited) / max(1e-9, seconds), 4)
+        self.tell(Finished(self.work.leg, self.done, seconds, waited, round(self.snapshot_seconds, 4)))
         return Fitted(self.done, self.loss, self.best_score, seconds, self._feed(self.done).input)
 
     # ------------------------------------------------------------ the steps
