@@ -23,6 +23,7 @@ from lamina.errors import DataError, Interrupted, LaminaError, UsageError, did_y
 from lamina.screen import Screen, percent
 from lamina.settings import Settings, descriptions, field_types
 from lamina.task import Score
+from lamina.tell import tell_curve, tell_experiment, tell_layers, tell_step, tell_unit
 
 if TYPE_CHECKING:
     from lamina.model import Model
@@ -106,16 +107,9 @@ def _curve_in_time_left(model: Model, data: str, minutes: float | None, screen: 
     except LaminaError as error:  # too few examples for it, say; what was trained stands
         screen.say(f"            left out: {error}")
     else:
-        _tell_curve(found, screen)
+        tell_curve(found, screen)
         return found
     return None
-
-
-def _tell_curve(curve: dict[str, Any], screen: Screen) -> None:
-    for kind, told in curve["advice"].items():
-        screen.say(f"{kind}: {told}")
-    if curve["doubt"]:
-        screen.warn(curve["doubt"])
 
 
 @app.command()
@@ -227,7 +221,7 @@ def verdict(
         for note in each.notes:
             screen.say(f"{each.kind}: {note}")
     if curve:
-        _tell_curve(curve, screen)
+        tell_curve(curve, screen)
 
 
 @app.command()
@@ -247,7 +241,8 @@ def layers(
         layer, _, number = unit.partition(":")
         if not file or not number.isdecimal():
             raise UsageError(sentence("--unit", "be LAYER:NUMBER, beside a FILE", unit if file else f"{unit} without a file"))
-        _tell_unit(inside.unit(opened, layer, int(number), file), json_)
+        answered = inside.unit(opened, layer, int(number), file)
+        _print_json(answered) if json_ else tell_unit(answered, screen)
     elif file:
         found = inside.why_this_answer(opened, file, data or None, screen=screen)
         if json_:
@@ -257,39 +252,8 @@ def layers(
             for place, value in found["places"]:
                 screen.say(f"  {'up' if value > 0 else 'down':4} by {abs(value):.4f}   at {', '.join(map(str, place))}")
     else:
-        _tell_layers(inside.layers(opened, data or None, screen=screen), json_, screen)
-
-
-def _tell_layers(found: dict[str, Any], json_: bool, screen: Screen) -> None:
-    if json_:
-        _print_json(found)
-        return
-    screen.title(f"What goes in: {' x '.join(map(str, found['input']))} numbers, some of them:")
-    for row in found["raw"]:
-        screen.say("  " + " ".join("  none" if value is None else f"{value:>6g}" for value in row))
-    screen.title(f"{'layer':16} {'kind':14} {'puts out':>14} {'weights':>9} {'sees':>12} {'FLOPs':>6}  a line reads   random weights")
-    probes, controls = ({each["name"]: each for each in found[name]} for name in ("probes", "control"))
-    for each in found["layers"]:
-        shape, sees = (" x ".join(map(str, each[name])) for name in ("shape", "receptive"))
-        line = f"{each['name']:16} {each['kind']:14} {shape:>14} {each['parameters']:>9,} {sees:>12} {100 * each['share']:>4.0f} %"
-        if probe := probes.get(each["name"]):
-            line += f"  {percent(probe['score']):>5} ({percent(probe['low'])}-{percent(probe['high'])})"
-        screen.say(line + (f"  {percent(controls[each['name']]['score']):>5}" if each["name"] in controls else ""))
-    if probes and not found["probed"]["held_out"]:
-        screen.say("The network learned from all these examples: what lines read here says nothing of new ones.")
-
-
-def _tell_unit(found: dict[str, Any], json_: bool) -> None:
-    if json_:
-        _print_json(found)
-        return
-    print(f"{found['layer']}:{found['number']}" + (f" at {tuple(found['place'])}" if found["place"] else ""))
-    for each in found["strongest"]:
-        print(f"  {each['signal']:+9.4f} x {each['weight']:+8.4f} = {each['signal'] * each['weight']:+9.4f}   {each['source']}")
-    print(f"  … {found['inputs']} inputs in all: sum {found['total']:+.4f}, bias {found['bias']:+.4f}")
-    print(f"  after normalization and activation function it passes on {found['passed_on']:+.4f}")
-    for each in found["onward"]:
-        print(f"  -> {each['source']}: weight {each['weight']:+.4f}")
+        answered = inside.layers(opened, data or None, screen=screen)
+        _print_json(answered) if json_ else tell_layers(answered, screen)
 
 
 @app.command()
@@ -306,21 +270,28 @@ def step(
     if json_:
         _print_json(found)
         return
-    screen.title(f"One step on {found['examples']} examples, learning rate {found['rate']:.4g}")
-    screen.say(f"{'layer':16} {'puts out':>14} {'mean':>8} {'spread':>8} {'passed':>7} {'gradient':>9} {'weights':>9} {'change':>9}")
-    for each in found["layers"]:
-        shape = " x ".join(map(str, each["shape"]))
-        screen.say(
-            f"{each['name']:16} {shape:>14} {each['mean']:>8.3f} {each['deviation']:>8.3f} {100 * each['passed']:>5.0f} % "
-            f"{each['gradient']:>9.4f} {each['weights']:>9.3f} {each['change']:>9.4f}"
-        )
-    clueless = f", clueless {found['clueless']:.3f}" if found["clueless"] is not None else ""
-    perfect = f", perfect {found['perfect']:.3f}" if found["perfect"] is not None else ""
-    screen.say(f"Loss        {found['loss']:.4f} before, {found['after']:.4f} on the same examples after the step{clueless}{perfect}")
-    for word, each in zip(("least", "middling", "largest"), found["mistakes"], strict=True):
-        told = f", {100 * each['probability']:.1f} % for the right answer" if each["probability"] is not None else ""
-        screen.say(f"            {word} loss {each['loss']:.3f}{told} ({each['name']})")
-    screen.say("            In fp32, without augmentation, and without what earlier steps would have left in the optimizer.")
+    tell_step(found, screen)
+
+
+@app.command()
+@with_settings(*READING, "task", "max_bad", "seed", "seeds", "epochs", "side", "width", "batch")
+def experiment(
+    data: Data,
+    kind: Annotated[str, typer.Argument(help="activations, depth, prune or shuffle.")],
+    out: Annotated[str, typer.Option(help="The JSON file to write, its chart (.svg) beside it; default KIND.json.")] = "",
+    json_: Json = False,
+    **settings: Any,
+) -> None:
+    """What activation functions, depth, weak connections and order are worth on DATA: equal budgets, several seeds, a chart, a sentence."""
+    from lamina.experiments import experiment as run
+
+    screen = _screen(json_)
+    out = out or f"{kind}.json"
+    found = run(data, kind, out=out, screen=screen, **settings)
+    if json_:
+        _print_json({name: value for name, value in found.items() if name != "charts"})
+    else:
+        tell_experiment(found, out, screen)
 
 
 @app.command()

@@ -19,14 +19,13 @@ import torch
 from lamina.classical.curve import Curve, advice, fit_curve
 from lamina.classical.suspects import find_suspects
 from lamina.data.audit import Audit, audit, show_audit, stop_if_bad
-from lamina.data.batches import Feed
-from lamina.data.cache import decode
 from lamina.data.examples import Examples
 from lamina.data.files import write_json
 from lamina.data.split import Split, divide, load_split
 from lamina.errors import ResourceError, UsageError, sentence
 from lamina.model import Model
 from lamina.pipeline import read_for, train
+from lamina.pipeline.preparation import fitted_feed
 from lamina.report import run_of, write_report
 from lamina.report.page import CURVE, FACTS
 from lamina.screen import Screen, duration, percent
@@ -62,13 +61,13 @@ def suspects(data: Any, *, screen: Screen | None = None, **settings: Any) -> lis
     show_audit(report, screen)
     stop_if_bad(report, chosen)
     examples = report.examples
-    input, output = unfitted.fit(examples.raws, report.inspections), task.output(chosen).fit(examples.answers)
-    decoded = decode(examples.raws, [inspection.content for inspection in report.inspections], input, chosen, screen)
-    feed = Feed(decoded, [output.encode(answer) for answer in examples.answers], input, output, torch.device("cpu"))
+    feed = fitted_feed(report, unfitted, task, chosen, range(len(examples)), screen)
     from threadpoolctl import threadpool_limits
 
     with threadpool_limits(cores(chosen)):
-        found = find_suspects(task.opponents(input), feed, np.arange(len(examples)), 60 * (chosen.minutes or SUSPECTS_MINUTES), chosen.seed)
+        found = find_suspects(
+            task.opponents(feed.input), feed, np.arange(len(examples)), 60 * (chosen.minutes or SUSPECTS_MINUTES), chosen.seed
+        )
     return [{"file": examples.names[each.example], **dataclasses.asdict(each)} for each in found]
 
 

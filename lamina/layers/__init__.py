@@ -1,17 +1,19 @@
 """The building blocks, each `layer(x, context) -> (x, context)`, each registered under its kind."""
 
 from lamina.layers.base import LAYER_KINDS, Context, Layer, build_layer
-from lamina.layers.linear import Linear
+from lamina.layers.linear import ACTIVATIONS, FullyConnected, Linear
 from lamina.layers.mobile import InvertedResidual, MobileConvolution
 from lamina.layers.picture import Convolution, GlobalPool, Residual, Standardize, Whiten
 from lamina.layers.table import Columns, Dense
 
 __all__ = [
+    "ACTIVATIONS",
     "LAYER_KINDS",
     "Columns",
     "Context",
     "Convolution",
     "Dense",
+    "FullyConnected",
     "GlobalPool",
     "InvertedResidual",
     "Layer",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -75,6 +76,15 @@ def prepare(data: Any, run: Run, settings: Settings, screen: Screen) -> Prepared
             f"(5-fold on {expected[1]} training examples); training goes on from there"
         )
     return Prepared(task, settings, report, split, feed, run)
+
+
+def fitted_feed(report: Audit, unfitted: Input, task: Task, settings: Settings, learned: Sequence[int], screen: Screen) -> Feed:
+    """All examples as an input and an output fitted on the `learned` ones read them, on the CPU; no running start."""
+    examples = report.examples
+    input = unfitted.fit([examples.raws[i] for i in learned], [report.inspections[i] for i in learned])
+    output = task.output(settings).fit([examples.answers[i] for i in learned])
+    decoded = decode(examples.raws, [inspection.content for inspection in report.inspections], input, settings, screen)
+    return Feed(decoded, [output.encode(answer) for answer in examples.answers], input, output, torch.device("cpu"))
 
 
 def audit_data(data: Any, *, screen: Screen | None = None, **settings: Any) -> Audit:

@@ -147,8 +147,9 @@ def _step(step: dict[str, Any] | None) -> str:
     perfect = f"{step['perfect']:.3f} for a perfect answer" if step["perfect"] is not None else "not known for a perfect answer"
     plot = ""
     more = f"; training adds {step['perfect']:.3f}, as it wants no answer to be quite sure" if step["perfect"] else ""
+    caption = f"The bigger the mistake, the bigger the loss{more}."
     if all(each["probability"] is not None for each in step["mistakes"]):
-        plot = f"<figure>{loss_and_mistakes(step['mistakes'])}<figcaption>The bigger the mistake, the bigger the loss{more}.</figcaption></figure>"
+        plot = f"<figure>{loss_and_mistakes(step['mistakes'])}<figcaption>{caption}</figcaption></figure>"
     items = "".join(
         f"<li>{_picture(each['picture'])}<span>{word} loss: {each['loss']:.3f}</span><span class='soft'>{text(each['name'])}</span></li>"
         for word, each in zip(("least", "middling", "largest"), step["mistakes"], strict=False)

@@ -303,3 +303,46 @@ def _svg_panels(draw: Callable[[Any], None], words: str, rows: int, columns: int
     found = stream.getvalue()
     body = found[found.index("<svg") :].replace(INK, "currentColor")  # the page's own, light or dark
     return body.replace("<svg ", f'<svg role="img" aria-label="{escape(words, quote=True)}" class="plot" ', 1)
+
+
+def experiment_bars(variants: Sequence[dict[str, Any]], title: str) -> str:
+    """Score of each variant with its 95 % interval, the seeds as dots."""
+
+    def draw(axes: Any) -> None:
+        for place, each in enumerate(reversed(variants)):
+            value, low, high = (100 * each[name] for name in ("mean", "low", "high"))
+            axes.errorbar(value, place, xerr=[[value - low], [high - value]], fmt="o", color=COLORS["deep"], capsize=4, markersize=6)
+            axes.plot([100 * score for score in each["scores"]], [place] * len(each["scores"]), "|", color=INK, markersize=9)
+        axes.set_yticks(range(len(variants)), [each["name"] for each in reversed(variants)])
+        axes.set_ylim(-0.6, len(variants) - 0.4)
+        axes.set_xlabel("accuracy in %, 95 % interval; strokes: seeds")
+        axes.set_title(title, fontsize=10, color=INK)
+
+    words = "; ".join(f"{each['name']} {100 * each['mean']:.1f} %" for each in variants)
+    return _svg(draw, f"{title}: {words}", high=0.9 + 0.28 * len(variants))
+
+
+def boundaries(plane: dict[str, Any]) -> str:
+    """Where networks change their preference between two classes, on a flat cut through the space of inputs."""
+    import numpy as np
+
+    names = list(plane["prefers"])
+
+    def draw(panels: Any) -> None:
+        across, up = plane["reach"]
+        points, second = np.array(plane["points"]), np.array(plane["second"], bool)
+        for axes, name in zip(panels[0], names, strict=True):
+            values = np.array(plane["prefers"][name])
+            grid = [np.linspace(-reach, reach, len(values)) for reach in (across, up)]
+            for chosen, color, label in ((~second, PALETTE[0], plane["labels"][0]), (second, PALETTE[1], plane["labels"][1])):
+                axes.scatter(*points[chosen].T, s=5, color=color, linewidths=0, label=label)
+            axes.contour(*grid, values, levels=[0], colors=[INK])
+            axes.set_xlim(-across, across)
+            axes.set_ylim(-up, up)
+            axes.set_xticks([])
+            axes.set_yticks([])
+            axes.set_title("no activation function" if name == "none" else name, fontsize=10, color=INK)
+        panels[0][0].legend(frameon=False, labelcolor=INK, fontsize=8)
+
+    words = f"The line between {' and '.join(plane['labels'])}: straight without activation functions, bent with {names[-1]}"
+    return _svg_panels(draw, words, 1, len(names), 2.6)
