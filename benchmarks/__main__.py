@@ -17,6 +17,7 @@ verdicts      the verdict's sentence on digits, titanic, adult, hymenoptera, Fas
 suspects      Fashion-MNIST with 5 % wrong labels planted: how many of the suspects are
 truths        the verdict on twelve made sets of known truth
 curves        learning curves up to n examples against what twice as many then gave
+doctor        planted faults found by name, and false alarms on healthy runs
 coverage      how often the paired interval holds the true difference
 """
 
@@ -32,6 +33,7 @@ from datetime import date
 from typing import Any
 
 from benchmarks import accuracy, scale, speed, truths, verdict
+from benchmarks.doctor import doctor
 from benchmarks.common import RESULTS, joined
 from benchmarks.peers import peers
 
@@ -40,7 +42,7 @@ ALL: dict[str, Callable[[argparse.Namespace], dict[str, Any]]] = {
     for benchmark in (
         speed.startup, speed.speed, speed.predict, accuracy.digits, accuracy.fashion, accuracy.cifar, accuracy.few, accuracy.hymenoptera,
         scale.forecasts, scale.growth, scale.large, peers,
-        verdict.classical, verdict.verdicts, verdict.suspects, verdict.coverage, verdict.curves, truths.truths,
+        verdict.classical, verdict.verdicts, verdict.suspects, verdict.coverage, verdict.curves, truths.truths, doctor,
     )
 }  # fmt: skip
 
@@ -55,7 +57,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int)
     parser.add_argument("--rounds", type=int)
     parser.add_argument("--data", help="peers, verdicts: names of data sets, with commas")
-    parser.add_argument("--only", help="peers: names with commas, lamina among them")
+    parser.add_argument("--only", help="peers: names with commas, lamina among them; doctor: faults, and healthy")
     parser.add_argument("--parts", help="peers: shares of the minutes that Lamina gets, with commas (1,0.5,0.25)")
     parser.add_argument("--as", dest="kept_as", default="", help="name of the result file, when it is not the benchmark's")
     options = parser.parse_args()

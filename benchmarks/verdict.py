@@ -107,7 +107,7 @@ def verdicts(options: argparse.Namespace) -> dict[str, Any]:
         with tempfile.TemporaryDirectory() as place:
             paths: dict[str, Any] = {"out": Path(place) / "m.lamina", "runs": Path(place) / "runs"}
             model, times = timed(
-                lambda name=name, paths=paths, asked=timed_set: lamina.train(_set(name), screen=Screen(), **paths, **asked)
+                lambda name=name, paths=paths, asked=timed_set: lamina.train(data_set(name), screen=Screen(), **paths, **asked)
             )
         verdict = model.verdict
         assert verdict is not None
@@ -145,7 +145,7 @@ def curves(options: argparse.Namespace) -> dict[str, Any]:
     points: dict[str, Any] = json.loads(file.read_text())["points"] if file.exists() else {}
     for name in options.data.split(",") if options.data else HELD_BACK:
         levels = HELD_BACK[name]
-        examples, input = read_for(_set(name), find_task("recognize"), settings)
+        examples, input = read_for(data_set(name), find_task("recognize"), settings)
         random = np.random.default_rng(0)
         parts = {part: [i for i, of in enumerate(examples.parts) if (of or "train") == part] for part in ("train", "test")}
         most = 2 * max(levels)
@@ -172,7 +172,7 @@ def curves(options: argparse.Namespace) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _set(name: str) -> Any:
+def data_set(name: str) -> Any:
     """A data set as `lamina.train` takes it."""
     if name in ("digits", "fashion-mnist"):
         return f"sample:{name}"

@@ -23,7 +23,7 @@ from lamina.errors import DataError, Interrupted, LaminaError, UsageError, did_y
 from lamina.screen import Screen, percent
 from lamina.settings import Settings, descriptions, field_types
 from lamina.task import Score
-from lamina.tell import tell_curve, tell_experiment, tell_layers, tell_step, tell_unit
+from lamina.tell import tell_curve, tell_doctor, tell_experiment, tell_layers, tell_step, tell_unit
 
 if TYPE_CHECKING:
     from lamina.model import Model
@@ -271,6 +271,20 @@ def step(
         _print_json(found)
         return
     tell_step(found, screen)
+
+
+@app.command()
+def doctor(
+    target: Annotated[str, typer.Argument(help="A run folder, such as runs/photos-1, or a .lamina file.")],
+    data: Annotated[str, typer.Option(help="The data of the training, when they moved.")] = "",
+    json_: Json = False,
+) -> None:
+    """What may be wrong with a training: named faults, by what they were seen, and what to do."""
+    from lamina import inside
+
+    screen = _screen(json_)
+    found = inside.doctor(_load(Path(target), {}) if target.endswith(".lamina") else target, data or None, screen=screen)
+    _print_json(found) if json_ else tell_doctor(found, screen)
 
 
 @app.command()

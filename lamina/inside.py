@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
 import os
 from collections.abc import Sequence
@@ -18,7 +19,9 @@ from lamina.data.raw import FileRaw
 from lamina.data.split import Split
 from lamina.errors import DataError, UsageError, sentence
 from lamina.explain import (
+    Diagnosis,
     Probe,
+    diagnose,
     first_filters,
     look_at_layers,
     open_step,
@@ -35,14 +38,16 @@ from lamina.explain import (
 from lamina.explain.layers import LOOKED_AT
 from lamina.layers import Context
 from lamina.metrics import paired_interval
-from lamina.model import Material, Model
+from lamina.model import Material, Model, load
 from lamina.networks import Network
 from lamina.outputs import ClassesOutput
+from lamina.pipeline.records import gather
 from lamina.report import run_of, write_report
-from lamina.report.page import LAYERS
+from lamina.report.page import FACTS, LAYERS
 from lamina.screen import Screen
 from lamina.settings import cores
 from lamina.studies import read_again
+from lamina.training.run import open_run
 from lamina.training.snapshots import FOLDER, read_snapshots
 
 PROBED = 2_000
@@ -277,6 +282,36 @@ def _replay(model: Model, feed: Feed, learned: np.ndarray, tested: np.ndarray) -
     for frame in found["frames"]:
         frame["places"] = frame["places"][:MAPPED]
     return found
+
+
+def doctor(target: str | os.PathLike | Model, data: Any = None, *, screen: Screen | None = None) -> list[dict[str, Any]]:
+    """What may be wrong with a training, a run folder's or a model's: {name, evidence, remedy} of each fault that is seen.
+
+    Of an unfinished run the events alone are read. Raises UsageError where there is no run.
+    """
+    screen = screen or Screen(quiet=True)
+    if isinstance(target, Model):
+        model, run = target, run_of(target.card)
+        if run is None:
+            raise UsageError(
+                sentence("The run folder of the model", "be there", model.card.get("run", "none"), "Name it: lamina doctor RUN.")
+            )
+    else:
+        opened = open_run(os.fspath(target))
+        run = opened.folder
+        if not opened.finished:
+            plan = opened.path("plan.json")
+            return _told(diagnose(gather(run, json.loads(plan.read_text("utf-8")) if plan.exists() else {})))
+        model = load(run / "model.lamina")
+    facts = json.loads((run / FACTS).read_text("utf-8", "surrogateescape"))
+    if model.card.get("way", "deep") != "deep":  # its network was not trained by steps
+        return _told(diagnose(gather(run, model.card["plan"])))
+    feed, split, _ = _material(model, data, screen)
+    return _told(diagnose(gather(run, model.card["plan"], facts, model.network, feed, split)))
+
+
+def _told(found: Sequence[Diagnosis]) -> list[dict[str, Any]]:
+    return [dataclasses.asdict(each) for each in found]
 
 
 # ---------------------------------------------------------------- what is looked at

@@ -66,3 +66,12 @@ def tell_experiment(found: dict[str, Any], out: str, screen: Screen) -> None:
     count = len(found["seeds"])
     screen.say(f"{found['learned']:,} examples learned, {found['tested']:,} tested, {count} seeds; 95 % intervals, ± over seeds.")
     screen.say(f"Written     {out}, with its chart beside it")
+
+
+def tell_doctor(found: list[dict[str, Any]], screen: Screen) -> None:
+    if not found:
+        screen.say("Nothing wrong was found.")
+    for each in found:
+        screen.title(each["name"])
+        screen.say(f"    seen by  {each['evidence']}")
+        screen.say(f"    remedy   {each['remedy']}")

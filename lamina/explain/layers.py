@@ -213,11 +213,11 @@ def _signals(network: Network, feed: Feed, examples: Sequence[int] | np.ndarray,
             batch = feed.batch(np.asarray(examples[start : start + BATCH]))
             for name, x, context in network.walk(batch.x.cpu(), batch.context):
                 if name in parts:
-                    parts[name].append(_readable(x.float(), context))
+                    parts[name].append(readable(x.float(), context))
     return {name: torch.cat(each) for name, each in parts.items()}
 
 
-def _readable(x: Tensor, context: Context) -> Tensor:
+def readable(x: Tensor, context: Context) -> Tensor:
     """[n, features]: maps averaged to MAP x MAP places, sequences over their valid steps; wide ones projected."""
     if x.ndim == 4:
         x = F.adaptive_avg_pool2d(x, (min(MAP, x.shape[2]), min(MAP, x.shape[3])))

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from lamina.data.batches import Feed
+from lamina.explain.doctor import weights_moved
 from lamina.explain.filters import seen_filters
 from lamina.explain.layers import LOOKED_AT, is_trained, probe_layers
 from lamina.networks import Network
@@ -67,18 +68,20 @@ def replay(network: Network, snapshots: Sequence[Snapshot], feed: Feed, learned:
     x, context = feed.input.collate(feed.values.take(learned[:LOOKED_AT]))
     x = x.cpu()
     units = _units(network, snapshots, x, context)
-    first = {name: value.float() for name, value in snapshots[0].weights.items()}
-    trained = [name for name, value in network.named_parameters() if value.requires_grad and value.ndim > 1 and bool(first[name].any())]
+    trained = [
+        name
+        for name, value in network.named_parameters()
+        if value.requires_grad and value.ndim > 1 and bool(snapshots[0].weights[name].any())
+    ]
     frames = []
     for snapshot in snapshots:
         _put(network, snapshot)
         filters = seen_filters(network, x, context, units) if units else {}
         probe = probe_layers(network, feed, learned, tested, last_hidden)[0] if probed else None
-        away = [1 - _cosine(first[name], snapshot.weights[name].float()) for name in trained]
         frames.append(Frame(
             snapshot.step, snapshot.fraction, _rounded(filters.get("values", [])), probe.score if probe else None,
             probe.low if probe else None, probe.high if probe else None, np.round(probe.places, 3).tolist() if probe else [],
-            float(np.mean(away)) if away else 0.0,
+            weights_moved(network, (snapshots[0], snapshot)),
         ))  # fmt: skip
     layer = next((layer.name for layer in network.stack if is_trained(layer)), "") if units else ""
     return Replay(frames, layer, units, *_connections(trained, snapshots))
@@ -135,10 +138,6 @@ def _words(name: str, at: tuple[int, ...]) -> str:
     layer = name.split(".")[1] if name.startswith("layers.") else name
     place = f" at row {at[2]}, column {at[3]}" if len(at) == 4 else ""
     return f"{layer}: unit {at[0]} from signal {at[1]}{place}"
-
-
-def _cosine(one: Tensor, other: Tensor) -> float:
-    return float((one * other).sum() / (one.norm() * other.norm()).clamp_min(1e-12))
 
 
 def _rounded(values: list[Any]) -> list[Any]:

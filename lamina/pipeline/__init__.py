@@ -1,4 +1,4 @@
-"""THE main path on one screen: read, audit, split, fit, oppose, plan, forecast, train, calibrate, judge, save, report."""
+"""THE main path on one screen: read, audit, split, fit, oppose, plan, forecast, train, calibrate, judge, examine, save, report."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from lamina.model import Model, load
 from lamina.pipeline.learning import learn, planned
 from lamina.pipeline.opponents import judged, oppose
 from lamina.pipeline.preparation import audit_data, prepare, read_for
-from lamina.pipeline.records import record, version
+from lamina.pipeline.records import examine, record, version
 from lamina.screen import Screen
 from lamina.settings import Settings, make_settings
 from lamina.start import NOTHING, find_start
@@ -101,7 +101,8 @@ def _run(data: Any, run: Run, settings: Settings, out: Path, screen: Screen, beg
         except (Interrupted, KeyboardInterrupt) as error:
             told = str(error) or "Stopped."
             raise Interrupted(f"{told} Nothing is lost. To go on: lamina resume {run.folder}") from error
-        model = record(prepared, plan, saved, verdict, others, out, time.monotonic() - start)
+        diagnoses = examine(prepared, plan, learned, screen)
+        model = record(prepared, plan, saved, verdict, others, diagnoses, out, time.monotonic() - start)
     screen.say(f"Saved       {out}, run folder {run.folder}")
     screen.say(f"Report      {run.path('report.html')}")
     return model

@@ -5,31 +5,51 @@ from __future__ import annotations
 import dataclasses
 import os
 import platform
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from lamina.classical.verdict import Verdict
+from lamina.data.batches import Feed
 from lamina.data.files import write_json
-from lamina.model import Model
+from lamina.data.split import Split
+from lamina.explain import CHECKS, Diagnosis, Evidence, diagnose
+from lamina.model import Material, Model
+from lamina.networks import Network
 from lamina.pipeline.learning import Learned
 from lamina.pipeline.preparation import Prepared
 from lamina.report.card import write_card
 from lamina.report.page import FACTS, write_report
+from lamina.screen import Screen
+from lamina.training.events import read_events
 from lamina.training.plan import Plan
 from lamina.training.run import FINISHED
+from lamina.training.snapshots import FOLDER, read_snapshots
 
 MISTAKES_SHOWN = 24
 
 
 def record(
-    prepared: Prepared, plan: Plan, learned: Learned, verdict: Verdict | None, others: list[Any], out: Path, seconds: float
+    prepared: Prepared,
+    plan: Plan,
+    learned: Learned,
+    verdict: Verdict | None,
+    others: list[Any],
+    diagnoses: list[Diagnosis],
+    out: Path,
+    seconds: float,
 ) -> Model:
     """Save the model, its card and the report; `others` are the answers of the other way to the test examples."""
     run, model = prepared.run, learned.model
     card = {"model": str(out), **make_card(prepared, plan, learned, verdict, seconds)}
+    card["doctor"] = [dataclasses.asdict(each) for each in diagnoses]
     model.card = card
+    model.material = Material(
+        replace(prepared.feed, input=model.input.single(), device=torch.device("cpu")), prepared.split, prepared.report.examples.names
+    )
     model.save(run.path("model.lamina"))
     model.save(out)
     write_json(run.path(FACTS), report_facts(prepared, learned, others), indent=None)
@@ -39,7 +59,39 @@ def record(
     return model
 
 
-def report_facts(prepared: Prepared, learned: Learned, other: list[Any]) -> dict[str, Any]:
+def examine(prepared: Prepared, plan: Plan, learned: Learned, screen: Screen) -> list[Diagnosis]:
+    """What the doctor says of the training, told."""
+    facts = report_facts(prepared, learned, [], shown=0)
+    found = diagnose(gather(prepared.run.folder, dataclasses.asdict(plan), facts, learned.model.network, prepared.feed, prepared.split))
+    for each in found:
+        screen.warn(f"Doctor: {each.name}. {each.evidence[0].upper()}{each.evidence[1:]}. {each.remedy}")
+    if not found:
+        screen.say(f"Doctor      {len(CHECKS)} checks, nothing wrong found")
+    return found
+
+
+def gather(
+    run: Path,
+    plan: dict[str, Any],
+    facts: dict[str, Any] | None = None,
+    network: Network | None = None,
+    feed: Feed | None = None,
+    split: Split | None = None,
+) -> Evidence:
+    """What the doctor looks at, of a run folder and of what else is at hand; `facts` as report.json has them."""
+    events, folder = read_events(run / "events.jsonl"), run / FOLDER
+    snapshots = read_snapshots(folder) if folder.is_dir() else ()
+    seen = Evidence(events, plan, snapshots=snapshots)
+    if facts is not None:
+        seen = replace(seen, truths=facts["truths"], labels=facts["labels"], probabilities=facts["probabilities"])
+    if network is None or feed is None or split is None:
+        return seen
+    tested = split.indices("test") if split.folds is None else []
+    learned, others = np.array(split.indices("train")), np.array(tested, np.int64)
+    return replace(seen, network=network, feed=replace(feed, device=torch.device("cpu")), learned=learned, tested=others)
+
+
+def report_facts(prepared: Prepared, learned: Learned, other: list[Any], shown: int = MISTAKES_SHOWN) -> dict[str, Any]:
     """What the report says of single test examples: all answers, and the most confident mistakes with their pictures."""
     examples, feed = prepared.report.examples, prepared.feed
     labels = [answer.top[0][0] for answer in learned.answers]
@@ -47,18 +99,18 @@ def report_facts(prepared: Prepared, learned: Learned, other: list[Any]) -> dict
     truths = [examples.answers[index] for index in learned.test]
     wrong = [place for place, (truth, label) in enumerate(zip(truths, labels, strict=True)) if truth != label]
     wrong.sort(key=lambda place: -learned.answers[place].probability)
-    shown = []
-    for place in wrong[:MISTAKES_SHOWN]:
+    told = []
+    for place in wrong[:shown]:
         value = feed.values.take([learned.test[place]])[0]
         picture = feed.input.shown(value.cpu().numpy() if isinstance(value, torch.Tensor) else value)
-        shown.append({
+        told.append({
             "name": examples.names[learned.test[place]], "truth": truths[place], "label": labels[place],
             "probability": learned.answers[place].probability, "other": others[place] if others else "", "picture": picture,
         })  # fmt: skip
     return {
         "names": [examples.names[index] for index in learned.test], "truths": truths, "labels": labels,
         "probabilities": [answer.probability for answer in learned.answers], "others": others,
-        "other": "classical" if learned.way == "deep" else "deep", "shown": shown,
+        "other": "classical" if learned.way == "deep" else "deep", "shown": told,
     }  # fmt: skip
 
 

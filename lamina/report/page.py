@@ -97,6 +97,7 @@ def write_report(run: Path, card: dict[str, Any], out: Path) -> Path:
             _confusion(facts),
             _calibration(facts),
             _mistakes(facts),
+            _doctor(card),
             inside_section(inside),
             _training(card, events),
             _audit(audit, card),
@@ -259,6 +260,17 @@ def _mistakes(facts: dict[str, Any]) -> str:
     return (
         f"<h2>Mistakes: {wrong} of {len(facts['truths'])}, {shown}</h2><p class='soft'>Some may be wrong labels: look.</p>"
         f"<ul class='mistakes'>{''.join(items)}</ul>"
+    )
+
+
+def _doctor(card: dict[str, Any]) -> str:
+    found = card.get("doctor")
+    if found is None:
+        return ""
+    if not found:
+        return "<h2>Doctor</h2><p>Nothing wrong with this training was found.</p>"
+    return "<h2>Doctor</h2>" + table(
+        ("what", "seen by", "remedy"), [(each["name"], each["evidence"], each["remedy"]) for each in found], words=(0, 1, 2)
     )
 
 

@@ -1,0 +1,410 @@
+"""The doctor: what may be wrong with a training, by name, with the evidence and what to do. It reads what training left, and measures.
+
+Each check is a function of the Evidence and says nothing where it cannot know. The thresholds were set on healthy runs and on planted
+faults (`python -m benchmarks doctor`).
+"""
+
+from __future__ import annotations
+
+import copy
+import functools
+import math
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lamina.classical.fit import PENALTIES, Few, deal_out, fit_scale
+from lamina.data.batches import Feed
+from lamina.explain.layers import BATCH, is_trained, readable
+from lamina.layers import Context
+from lamina.metrics import mean_recall, wilson_interval
+from lamina.networks import Network
+from lamina.outputs import ClassesOutput, Progress
+from lamina.screen import percent
+from lamina.training.snapshots import Snapshot
+
+LOOKED_AT = 256
+"""Training examples whose signals and gradients are looked at."""
+DEAD = 0.3
+"""Share of a layer's units that never change."""
+BOUND, SATURATED = 0.02, 0.5
+"""This near to the ends of its range a signal is at an end; this share of a layer's signals."""
+VANISHING, EXPLODING = 1e-4, 1e3
+"""Gradient of the first trained layer for its weights, as a share of the largest of any layer; and of the least."""
+TOO_HIGH = 1.2
+"""Loss in the middle of the training, as a share of a clueless guess's."""
+LITTLE_LEARNED, LITTLE_MOVED = 0.8, 0.01
+"""Last loss as a share of the first; 1 - the cosine of the weights before and after."""
+COLLAPSED = 0.95
+"""Share of all answers that name one class, while less of the rest than 1 - this is found."""
+RISE, GAP, KNOWN = 1.3, 0.3, 0.95
+"""Validation loss as a share of its least; score on training examples minus that on others, where that on training examples is KNOWN."""
+SUFFICIENT_READS = 6
+"""Reads of the loss from which a curve can be judged."""
+WAITED = 0.3
+"""Share of the time."""
+PLATEAU, NARROW = 0.88, 0.12
+"""The probability that nine of ten answers stay below, and its distance from the one that half of them stay below."""
+NO_SIGNAL = 0.4
+"""F1 of a class as a share of the mean over the others."""
+LEAST_OF_CLASS = 10
+SOURCES, COMPARED = 0.6, 400
+"""Share of training and test examples that are told apart, at least; so many of each."""
+DISAGREE = 0.03
+"""Share of answers that differ in bf16."""
+NEGLECT = 0.15
+"""Score minus mean recall."""
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """A named fault, by what it was seen, and what to do."""
+
+    name: str
+    evidence: str
+    remedy: str
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What a run left. Parts that are not at hand are empty; the checks that need them say nothing."""
+
+    events: Sequence[dict[str, Any]]
+    plan: dict[str, Any]
+    truths: Sequence[str] = ()
+    labels: Sequence[str] = ()
+    """Answers to the test examples …"""
+    probabilities: Sequence[float] = ()
+    """… with their probabilities."""
+    network: Network | None = None
+    feed: Feed | None = None
+    learned: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
+    tested: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
+    """Examples that the network never saw, where there is a part of them."""
+    snapshots: Sequence[Snapshot] = ()
+
+    def told(self, kind: str) -> list[dict[str, Any]]:
+        """Events of one kind of the last leg."""
+        return [event for event in self.events if event["event"] == kind and event.get("leg") == "final"]
+
+    @functools.cached_property
+    def some(self) -> np.ndarray:
+        return np.random.Generator(np.random.Philox(key=0)).permutation(self.learned)[:LOOKED_AT]
+
+    @functools.cached_property
+    def signals(self) -> dict[str, Tensor]:
+        """[n x places, units] after each trained layer but the last, for some training examples."""
+        if self.network is None or self.feed is None:
+            return {}
+        parts: dict[str, list[Tensor]] = {layer.name: [] for layer in self.network.stack[:-1] if is_trained(layer)}
+        with torch.no_grad():
+            for batch in self.feed.in_order(self.some.tolist(), BATCH):
+                for name, x, _ in self.network.eval().walk(batch.x.cpu(), batch.context):
+                    if name in parts:
+                        parts[name].append(x.float().movedim(1, -1).flatten(0, -2) if x.ndim == 4 else x.float().flatten(0, -2))
+        return {name: torch.cat(each) for name, each in parts.items()}
+
+    @functools.cached_property
+    def gradients(self) -> dict[str, float]:
+        """By trained layer: length of the gradient for its weights, as a share of their length, early in training on some examples."""
+        early = [snapshot for snapshot in self.snapshots if snapshot.step > 0]
+        if self.network is None or self.feed is None or not early:
+            return {}
+        network = copy.deepcopy(self.network).cpu()
+        own = network.state_dict()
+        network.load_state_dict({name: value.to(own[name].dtype) for name, value in early[0].weights.items()})
+        network.eval().zero_grad(set_to_none=True)
+        batch = self.feed.batch(self.some)
+        progress = Progress(torch.zeros(()), torch.tensor(early[0].step))
+        with torch.enable_grad():
+            hidden, context = network.hidden(batch.x.cpu(), batch.context)
+            total, count = self.feed.output.loss(hidden, network.head, batch.target.cpu(), context, progress)
+            (total / count).backward()
+        found = {}
+        for layer in network.stack:
+            matrices = [value for value in layer.parameters() if value.requires_grad and value.ndim > 1 and value.grad is not None]
+            length, gradient = (_length(each) for each in (matrices, [value.grad for value in matrices if value.grad is not None]))
+            if length > 0:
+                found[layer.name] = gradient / length
+        return found
+
+
+def _length(values: Sequence[Tensor]) -> float:
+    return math.sqrt(sum(float(value.detach().float().square().sum()) for value in values))
+
+
+def diagnose(evidence: Evidence) -> list[Diagnosis]:
+    """All faults that are seen."""
+    return [found for check in CHECKS if (found := check(evidence)) is not None]
+
+
+# ---------------------------------------------------------------- the units
+
+
+def dead_units(seen: Evidence) -> Diagnosis | None:
+    worst = ("", 0.0)
+    for name, x in seen.signals.items():
+        still = float((x.std(0) < 1e-6 * (1 + x.mean(0).abs())).float().mean())
+        worst = max(worst, (name, still), key=lambda each: each[1])
+    if worst[1] < DEAD:
+        return None
+    return Diagnosis(
+        "dead units",
+        f"{percent(worst[1])} % of the units of {worst[0]} put out one and the same signal for {len(seen.some)} training examples",
+        "A lower learning rate, or another start of the weights; dead units of that layer cost time and know nothing.",
+    )
+
+
+def saturation(seen: Evidence) -> Diagnosis | None:
+    for name, x in seen.signals.items():
+        low, high = float(x.min()), float(x.max())
+        if high > 1 + 1e-6 or low < -1 - 1e-6 or high - low < 0.9:  # no function with ends, or far from them
+            continue
+        floor = -1.0 if low < -BOUND else 0.0
+        top, bottom = x > 1 - BOUND, x < floor + BOUND
+        share = float((top | bottom).float().mean())
+        if bool(top.any()) and bool(bottom.any()) and share > SATURATED:
+            return Diagnosis(
+                "saturation",
+                f"{percent(share)} % of the signals of {name} lie at the ends of their range, where nothing moves them",
+                "Smaller first weights, normalization before the activation function, or one without ends (relu, gelu).",
+            )
+    return None
+
+
+def vanishing_gradient(seen: Evidence) -> Diagnosis | None:
+    if len(seen.gradients) < 3:
+        return None
+    (first, gradient), *others = seen.gradients.items()
+    most = max(value for _, value in others)
+    if not most > 0 or not gradient < VANISHING * most:
+        return None
+    return Diagnosis(
+        "vanishing gradient",
+        f"early in training the error that comes back to {first} moves its weights {gradient / most:.0e} times as much as those above",
+        "Normalization or residual layers, activation functions like relu or gelu, or fewer layers.",
+    )
+
+
+def exploding_gradient(seen: Evidence) -> Diagnosis | None:
+    broken = [event for event in seen.told("revised") if event["kind"] == "rate"]
+    if broken:
+        said = f"the loss was no number at step {broken[0]['step']} or soon after it"
+    elif len(seen.gradients) >= 3:
+        (first, gradient), *others = seen.gradients.items()
+        least = min(value for _, value in others)
+        if not gradient > EXPLODING * max(least, 1e-12):
+            return None
+        said = (
+            f"early in training the error that comes back to {first} moves its weights {gradient / least:.0e} times as much as those above"
+        )
+    else:
+        return None
+    return Diagnosis("exploding gradient", said, "A lower learning rate, smaller first weights, normalization; look for extreme values.")
+
+
+# ---------------------------------------------------------------- the rate
+
+
+def _losses(seen: Evidence) -> tuple[float, list[tuple[float, float]]]:
+    """(loss of a clueless guess or of the untrained network, [(share of the steps, loss)])."""
+    before = seen.told("before")
+    steps = [event for event in seen.told("stepped") if math.isfinite(event["loss"])]
+    last = max((event["step"] for event in steps), default=0)
+    if not before or len(steps) < SUFFICIENT_READS:
+        return 0.0, []
+    known = before[-1].get("clueless_loss")
+    return known if known is not None else before[-1]["loss"], [(event["step"] / last, event["loss"]) for event in steps]
+
+
+def rate_too_high(seen: Evidence) -> Diagnosis | None:
+    clueless, losses = _losses(seen)
+    middle = [loss for share, loss in losses if 0.2 <= share <= 0.8]
+    if len(middle) < 2 or not float(np.median(middle)) > TOO_HIGH * clueless:
+        return None
+    return Diagnosis(
+        "rate too high",
+        f"in the middle of the training the loss was {float(np.median(middle)):.3f}, a clueless guess has {clueless:.3f}",
+        "A learning rate ten times lower.",
+    )
+
+
+def rate_too_low(seen: Evidence) -> Diagnosis | None:
+    clueless, losses = _losses(seen)
+    if not losses or len(seen.snapshots) < 2 or not losses[-1][1] > LITTLE_LEARNED * clueless:
+        return None
+    moved = weights_moved(seen.network, seen.snapshots) if seen.network is not None else 1.0
+    if moved > LITTLE_MOVED:
+        return None
+    return Diagnosis(
+        "rate too low",
+        f"the weights hardly turned (1 - cosine {moved:.1e}), and the loss went from {clueless:.3f} to {losses[-1][1]:.3f} only",
+        "A learning rate ten times higher, or more steps.",
+    )
+
+
+def weights_moved(network: Network, snapshots: Sequence[Snapshot]) -> float:
+    """1 - the cosine of the trained weights at the first and at the last moment, the mean over tensors that did not begin with zeros."""
+    away = []
+    for name, value in network.named_parameters():
+        first, last = (snapshots[place].weights[name].float() for place in (0, -1))
+        if value.requires_grad and value.ndim > 1 and bool(first.any()):
+            away.append(1 - float((first * last).sum() / (first.norm() * last.norm()).clamp_min(1e-12)))
+    return float(np.mean(away)) if away else 0.0
+
+
+# ---------------------------------------------------------------- the answers
+
+
+def collapse(seen: Evidence) -> Diagnosis | None:
+    if not seen.labels:
+        return None
+    label, count = Counter(seen.labels).most_common(1)[0]
+    others = [told == truth for told, truth in zip(seen.labels, seen.truths, strict=True) if truth != label]
+    if count < COLLAPSED * len(seen.labels) or len(others) < LEAST_OF_CLASS or np.mean(others) > 1 - COLLAPSED:
+        return None
+    return Diagnosis(
+        "collapse to the majority",
+        f"{percent(count / len(seen.labels))} % of all answers are {label}; of the others {percent(float(np.mean(others)))} % were found",
+        "--balance 1, more examples of the rare classes; look whether the inputs hold the answer at all.",
+    )
+
+
+def rare_classes_neglected(seen: Evidence) -> Diagnosis | None:
+    counts = Counter(seen.truths)
+    if len(counts) < 2 or min(counts.values()) < LEAST_OF_CLASS or collapse(seen) is not None:
+        return None
+    score = float(np.mean([told == truth for told, truth in zip(seen.labels, seen.truths, strict=True)]))
+    recall = mean_recall(list(seen.labels), list(seen.truths))
+    if score - recall < NEGLECT:
+        return None
+    return Diagnosis(
+        "rare classes neglected",
+        f"{percent(score)} % are right, but with every class counted alike only {percent(recall)} %",
+        "--balance 1, or more examples of the rare classes.",
+    )
+
+
+def class_without_signal(seen: Evidence) -> Diagnosis | None:
+    known, told = Counter(seen.truths), Counter(seen.labels)
+    right = Counter(truth for truth, label in zip(seen.truths, seen.labels, strict=True) if truth == label)
+    if len(known) < 3:
+        return None
+    quality = {label: 2 * right[label] / (known[label] + told[label]) for label in known if known[label] >= LEAST_OF_CLASS}
+    if len(quality) < 3:
+        return None
+    worst = min(quality, key=lambda label: quality[label])
+    others = float(np.mean([value for label, value in quality.items() if label != worst]))
+    highest = wilson_interval(right[worst], known[worst])[1]
+    if quality[worst] > NO_SIGNAL * others or highest > 0.6 * others:
+        return None
+    return Diagnosis(
+        "a class without signal",
+        f"of {worst} {percent(right[worst] / known[worst])} % were found, while the other classes stand at {percent(others)} % (F1)",
+        f"Look at the examples of {worst}: are they what the label says, and is there anything in them to tell them by?",
+    )
+
+
+def label_noise(seen: Evidence) -> Diagnosis | None:
+    if len(seen.probabilities) < 50:
+        return None
+    half, most = (float(np.quantile(seen.probabilities, share)) for share in (0.5, 0.9))
+    share = float(np.mean([told == truth for told, truth in zip(seen.labels, seen.truths, strict=True)]))
+    guess = Counter(seen.truths).most_common(1)[0][1] / len(seen.truths)
+    if most > PLATEAU or most - half > NARROW or share < guess + 0.1:
+        return None
+    return Diagnosis(
+        "label noise",
+        f"however clear the example, the network is never surer than about {percent(most)} %, and half of its answers are nearly as sure",
+        "lamina suspects DATA: correct the table that it writes, and train again with --labels.",
+    )
+
+
+def over_fitting(seen: Evidence) -> Diagnosis | None:
+    checks = [event for event in seen.told("checked") if math.isfinite(event["loss"])]
+    remedy = "More examples, fewer epochs, a smaller --width, or --start-from layers that were trained on more."
+    if len(checks) >= 4:
+        least = min(checks, key=lambda event: event["loss"])
+        if checks[-1]["loss"] > RISE * least["loss"] and checks[-1]["step"] >= least["step"] + 2 * checks[0]["step"]:
+            said = f"the loss on held-out examples rose from {least['loss']:.3f} at step {least['step']} to {checks[-1]['loss']:.3f}"
+            return Diagnosis("over-fitting", said, remedy)
+    if seen.network is None or seen.feed is None or not seen.labels or not isinstance(seen.feed.output, ClassesOutput):
+        return None
+    batch = seen.feed.batch(seen.some)
+    with torch.no_grad():
+        known = float((seen.network.eval()(batch.x.cpu(), batch.context)[0].argmax(1) == batch.target.cpu()).float().mean())
+    new = float(np.mean([told == truth for told, truth in zip(seen.labels, seen.truths, strict=True)]))
+    if known < KNOWN or known - new < GAP:
+        return None
+    return Diagnosis("over-fitting", f"{percent(known)} % of training examples are right, of new ones {percent(new)} %", remedy)
+
+
+# ---------------------------------------------------------------- the data and the machine
+
+
+def starved_loader(seen: Evidence) -> Diagnosis | None:
+    finished = seen.told("finished")
+    if not finished or finished[-1]["waited"] < WAITED:
+        return None
+    return Diagnosis(
+        "starved loader",
+        f"training waited {percent(finished[-1]['waited'])} % of its time for data",
+        "Put the cache on a faster disk (--cache), or make --side smaller.",
+    )
+
+
+def different_sources(seen: Evidence) -> Diagnosis | None:
+    if seen.network is None or seen.feed is None or min(len(seen.tested), len(seen.learned)) < COMPARED // 4:
+        return None
+    random = np.random.Generator(np.random.Philox(key=2))
+    count = min(COMPARED, len(seen.tested), len(seen.learned))
+    own, others = random.permutation(seen.learned)[:count], random.permutation(seen.tested)[:count]
+    first = seen.network.stack[0]
+    parts = []
+    with torch.no_grad():
+        for batch in seen.feed.in_order([*own.tolist(), *others.tolist()], BATCH):
+            parts.append(readable(*first.eval()(batch.x.cpu(), batch.context)))
+    x, y = torch.cat(parts).float(), np.repeat([0, 1], count)
+    x = fit_scale(x)(x, Context())[0]
+    fold, right = deal_out(y, random), 0
+    for number in range(int(fold.max()) + 1):
+        inside = torch.from_numpy(fold != number)
+        head = Few(x[inside], y[fold != number], 2).solve(PENALTIES["linear"][-1])
+        right += int((head(x[~inside], Context())[0].argmax(1).numpy() == y[fold == number]).sum())
+    if wilson_interval(right, 2 * count, 0.99)[0] < SOURCES:
+        return None
+    return Diagnosis(
+        "train and test from different sources",
+        f"a straight line tells training from test examples in {percent(right / (2 * count))} % of cases (50 % where they are alike)",
+        "Look at both: another camera, crop, scale or place? The score holds for the test part's source, and training lacks it.",
+    )
+
+
+def bf16_trouble(seen: Evidence) -> Diagnosis | None:
+    if seen.network is None or seen.feed is None or seen.plan.get("precision") != "bf16" or not isinstance(seen.feed.output, ClassesOutput):
+        return None
+    batch = seen.feed.batch(seen.some)
+    x, network = batch.x.cpu(), seen.network.eval()
+    with torch.no_grad():
+        exact = network(x, batch.context)[0]
+        with torch.autocast("cpu", torch.bfloat16):
+            rounded = network(x, batch.context)[0].float()
+    differ = float((exact.argmax(1) != rounded.argmax(1)).float().mean())
+    if bool(torch.isfinite(rounded).all()) and differ < DISAGREE:
+        return None
+    return Diagnosis(
+        "bf16 trouble",
+        f"{percent(differ)} % of the answers change when the network is computed in bf16, in which it was trained",
+        "--precision fp32.",
+    )
+
+
+CHECKS: tuple[Callable[[Evidence], Diagnosis | None], ...] = (
+    exploding_gradient, vanishing_gradient, dead_units, saturation, rate_too_high, rate_too_low, collapse, rare_classes_neglected,
+    class_without_signal, label_noise, over_fitting, starved_loader, different_sources, bf16_trouble,
+)  # fmt: skip
