@@ -33,8 +33,8 @@ from datetime import date
 from typing import Any
 
 from benchmarks import accuracy, scale, speed, truths, verdict
-from benchmarks.doctor import doctor
 from benchmarks.common import RESULTS, joined
+from benchmarks.doctor import doctor
 from benchmarks.peers import peers
 
 ALL: dict[str, Callable[[argparse.Namespace], dict[str, Any]]] = {

@@ -18,6 +18,7 @@ from benchmarks.verdict import data_set
 
 LEARNED, CHECKED, TESTED = 3_000, 600, 1_200
 Pictures = tuple[np.ndarray, np.ndarray]
+Change = Callable[[np.ndarray, np.ndarray, np.random.Generator], Pictures]
 
 
 def doctor(options: argparse.Namespace) -> dict[str, Any]:
@@ -25,9 +26,9 @@ def doctor(options: argparse.Namespace) -> dict[str, Any]:
     seeds = options.seeds or 1
     chosen = options.only.split(",") if options.only else [*PLANTED, "healthy"]
     found: dict[str, list[list[str]]] = {}
-    for name in PLANTED:
+    for name, plant in PLANTED.items():
         if name in chosen:
-            found[name] = [_diagnoses(PLANTED[name], seed) for seed in range(options.first, options.first + seeds)]
+            found[name] = [_diagnoses(plant, seed) for seed in range(options.first, options.first + seeds)]
             print(name, found[name], flush=True)
     healthy: dict[str, list[list[str]]] = {}
     for name, (plant, count) in (HEALTHY if "healthy" in chosen else {}).items():
@@ -127,10 +128,7 @@ def _by_coin(x: np.ndarray, y: np.ndarray, random: np.random.Generator) -> Pictu
 def _few_of_one(x: np.ndarray, y: np.ndarray, random: np.random.Generator) -> Pictures:
     """Shirts among T-shirts, which look alike: one in twelve."""
     names = np.unique(y)
-    shirt, other = (
-        names[[at for at, name in enumerate(names) if name.lower() == "shirt"][0]],
-        next(n for n in names if "t-shirt" in n.lower()),
-    )
+    shirt, other = (next(name for name in names if name.lower() == wanted) for wanted in ("shirt", "t-shirt"))
     shirts, others = np.flatnonzero(y == shirt), np.flatnonzero(y == other)
     kept = random.permutation(np.concatenate([shirts[: len(others) // 12], others]))
     return x[kept], y[kept]
@@ -162,9 +160,8 @@ def _stripes(seed: int) -> Any:
     rows, columns = np.mgrid[0:16, 0:16]
     waves = np.where(wanted[:, None, None] == 0, np.sin(rows + random.uniform(0, 6, (count, 1, 1))),
                      np.sin(columns + random.uniform(0, 6, (count, 1, 1))))  # fmt: skip
-    return np.clip(128 + 60 * waves + random.normal(0, 30, waves.shape), 0, 255).astype(np.uint8), [
-        "rows" if w == 0 else "columns" for w in wanted
-    ]
+    pictures = np.clip(128 + 60 * waves + random.normal(0, 30, waves.shape), 0, 255).astype(np.uint8)
+    return pictures, ["rows" if each == 0 else "columns" for each in wanted]
 
 
 # ---------------------------------------------------------------- tasks
@@ -178,8 +175,8 @@ def _stack(
     def task() -> Any:
         import torch
 
-        from lamina.classical.fit import fit_scale
         from lamina.classical.features import PictureFeatures
+        from lamina.classical.fit import fit_scale
         from lamina.layers import Context, FullyConnected
         from lamina.networks import Network
         from lamina.tasks.recognize.task import RECOGNIZE
@@ -277,7 +274,7 @@ HEALTHY = {
     "clothes": (Plant(_some, None, SMALL), 4),
     "clothes, as planned": (Plant(_some), 2),
     "photos": (Plant(_photos, None, {"epochs": 8, "width": 32}), 2),
-    "stripes": (Plant(lambda seed: _stripes(seed)), 3),
+    "stripes": (Plant(_stripes), 3),
     "ants and bees": (Plant(lambda seed: data_set("hymenoptera"), None, {"start_from": "efficientnet-lite0"}), 1),
     "adult": (Plant(lambda seed: data_set("adult"), None, {"epochs": 3}), 2),
     "titanic": (Plant(lambda seed: data_set("titanic")), 2),

@@ -274,6 +274,20 @@ def step(
 
 
 @app.command()
+def film(
+    model: ModelPath,
+    out: Annotated[str, typer.Option(help="The .webp (or .mp4) to write; default NAME.webp beside the model.")] = "",
+    data: Annotated[str, typer.Option(help="The data of the training, when they moved.")] = "",
+    json_: Json = False,
+) -> None:
+    """The training of MODEL as a film: raw numbers, a guess, loss, the error sent back, from noise to order, the verdict."""
+    from lamina import inside
+
+    written = inside.film(_load(model, {}), out, data or None, screen=_screen(json_))
+    _print_json({"film": str(written)}) if json_ else print(f"Film: {written}")
+
+
+@app.command()
 def doctor(
     target: Annotated[str, typer.Argument(help="A run folder, such as runs/photos-1, or a .lamina file.")],
     data: Annotated[str, typer.Option(help="The data of the training, when they moved.")] = "",

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from lamina import inside
 from lamina.data.examples import Examples
 from lamina.data.samples import SAMPLES, load_sample, sample_folder, write_class_folders
 from lamina.errors import UsageError, sentence
@@ -92,11 +93,16 @@ def _play(act: Act, folder: Path, screen: Screen, chosen: Settings, settings: di
             else f"none of these (nearest: {prediction.top[0][0]})"
         )
         screen.say(f"            {Path(prediction.file).name:22} {answer:28} {'right' if prediction.label == truth else 'it is ' + truth}")
-    screen.say(f"            {right} of {len(predictions)} right; {act.sample} took {duration(time.monotonic() - start)} in all")
+    screen.say(f"            {right} of {len(predictions)} right")
+    film = inside.film(model, place / f"{act.sample}.webp")
+    screen.say(f"Inside      every layer, a unit, a step, random weights beside them: {Path(model.card['run']) / 'report.html'}")
+    screen.say(f"Film        {film}: the training from noise to order (it opens in a browser)")
     screen.say(f"Next        lamina predict {place / (act.sample + '.lamina')} FILE")
+    screen.say(f"            {act.sample} took {duration(time.monotonic() - start)} in all")
     return {
         "act": act.sample,
         "model": str(place / f"{act.sample}.lamina"),
+        "film": str(film),
         "score": model.card["score"],
         "new_right": right,
         "new": len(predictions),

@@ -7,6 +7,7 @@ import json
 import math
 import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ import torch
 
 from lamina.data.batches import Feed
 from lamina.data.cache import decode
-from lamina.data.files import write_json
+from lamina.data.files import check_writable, write_json
 from lamina.data.raw import FileRaw
 from lamina.data.split import Split
 from lamina.errors import DataError, UsageError, sentence
@@ -43,10 +44,12 @@ from lamina.networks import Network
 from lamina.outputs import ClassesOutput
 from lamina.pipeline.records import gather
 from lamina.report import run_of, write_report
+from lamina.report.film import check_film, write_film
 from lamina.report.page import FACTS, LAYERS
 from lamina.screen import Screen
 from lamina.settings import cores
 from lamina.studies import read_again
+from lamina.training.events import read_events
 from lamina.training.run import open_run
 from lamina.training.snapshots import FOLDER, read_snapshots
 
@@ -99,7 +102,7 @@ def layers(model: Model, data: Any = None, *, screen: Screen | None = None) -> d
         "units": _units(model, feed, learned, names) if way != "classical" else [],
         "answers": _answers(model, control, feed, tested, names),
         "step": _step(model, feed, split, names) if way == "deep" else None,
-        "replay": _replay(model, feed, learned, tested),
+        "replay": _replay(model, feed, learned, tested, names),
     }
     found["unit"] = _opened_unit(model, feed, found["units"])
     if run := run_of(model.card):
@@ -266,7 +269,7 @@ def _step(model: Model, feed: Feed, split: Split, names: Sequence[str]) -> dict[
     return {**told, "examples": len(chosen)}
 
 
-def _replay(model: Model, feed: Feed, learned: np.ndarray, tested: np.ndarray) -> dict[str, Any] | None:
+def _replay(model: Model, feed: Feed, learned: np.ndarray, tested: np.ndarray, names: Sequence[str]) -> dict[str, Any] | None:
     """How it came about, where the snapshots of the training are there."""
     run = run_of(model.card)
     if run is None or model.card.get("way", "deep") != "deep" or not (run / FOLDER).is_dir():
@@ -281,7 +284,27 @@ def _replay(model: Model, feed: Feed, learned: np.ndarray, tested: np.ndarray) -
     found = dataclasses.asdict(replay(model.network, snapshots, feed, learned[:REPLAYED], tested[:REPLAYED], probed))
     for frame in found["frames"]:
         frame["places"] = frame["places"][:MAPPED]
+    if (example := found["example"]) is not None:
+        truth = getattr(model.output, "labels", ())[feed.targets[example]]
+        raw = raw_numbers(feed.input.collate(feed.values.take([example]))[0][0])
+        found["shown"] = {"name": names[example], "truth": truth, "picture": _shown(feed, example), "raw": raw}
     return found
+
+
+def film(model: Model, out: str | os.PathLike = "", data: Any = None, *, screen: Screen | None = None) -> Path:
+    """The training as a film of about 75 seconds, an animated WebP (or MP4 by its suffix); default NAME.webp beside the model.
+
+    Raises UsageError where the run folder with its snapshots is gone, ResourceError where an MP4 cannot be written.
+    """
+    path = Path(out) if out else Path(model.card["model"]).with_suffix(".webp")
+    check_film(path)
+    check_writable(path)
+    run = run_of(model.card)
+    found = layers(model, data, screen=screen)
+    events = read_events(run / "events.jsonl") if run else []
+    own = [event for event in events if event.get("leg") == "final"]
+    losses = [(event.get("step", 0), event["loss"]) for event in own if event["event"] in ("before", "stepped")]
+    return write_film(found, model.card, losses, path)
 
 
 def doctor(target: str | os.PathLike | Model, data: Any = None, *, screen: Screen | None = None) -> list[dict[str, Any]]:

@@ -36,8 +36,8 @@ BOUND, SATURATED = 0.02, 0.5
 """This near to the ends of its range a signal is at an end; this share of a layer's signals."""
 VANISHING, EXPLODING = 1e-4, 1e3
 """Gradient of the first trained layer for its weights, as a share of the largest of any layer; and of the least."""
-TOO_HIGH = 1.2
-"""Loss in the middle of the training, as a share of a clueless guess's."""
+TOO_HIGH, EARLY = 1.2, (0.05, 0.5)
+"""Median loss between these shares of the training, as a share of that of a clueless guess or of the untrained network."""
 LITTLE_LEARNED, LITTLE_MOVED = 0.8, 0.01
 """Last loss as a share of the first; 1 - the cosine of the weights before and after."""
 COLLAPSED = 0.95
@@ -48,8 +48,8 @@ SUFFICIENT_READS = 6
 """Reads of the loss from which a curve can be judged."""
 WAITED = 0.3
 """Share of the time."""
-PLATEAU, NARROW = 0.88, 0.12
-"""The probability that nine of ten answers stay below, and its distance from the one that half of them stay below."""
+PLATEAU, SUREST = 0.88, 0.98
+"""The probability that this share of all answers stays below."""
 NO_SIGNAL = 0.4
 """F1 of a class as a share of the mean over the others."""
 LEAST_OF_CLASS = 10
@@ -212,24 +212,23 @@ def exploding_gradient(seen: Evidence) -> Diagnosis | None:
 
 
 def _losses(seen: Evidence) -> tuple[float, list[tuple[float, float]]]:
-    """(loss of a clueless guess or of the untrained network, [(share of the steps, loss)])."""
+    """(loss of the untrained network or of a clueless guess, the larger; [(share of the steps, loss)])."""
     before = seen.told("before")
     steps = [event for event in seen.told("stepped") if math.isfinite(event["loss"])]
     last = max((event["step"] for event in steps), default=0)
     if not before or len(steps) < SUFFICIENT_READS:
         return 0.0, []
-    known = before[-1].get("clueless_loss")
-    return known if known is not None else before[-1]["loss"], [(event["step"] / last, event["loss"]) for event in steps]
+    return max(before[-1].get("clueless_loss") or 0.0, before[-1]["loss"]), [(event["step"] / last, event["loss"]) for event in steps]
 
 
 def rate_too_high(seen: Evidence) -> Diagnosis | None:
     clueless, losses = _losses(seen)
-    middle = [loss for share, loss in losses if 0.2 <= share <= 0.8]
-    if len(middle) < 2 or not float(np.median(middle)) > TOO_HIGH * clueless:
+    early = [loss for share, loss in losses if EARLY[0] <= share <= EARLY[1]]
+    if len(early) < 2 or not float(np.median(early)) > TOO_HIGH * clueless:
         return None
     return Diagnosis(
         "rate too high",
-        f"in the middle of the training the loss was {float(np.median(middle)):.3f}, a clueless guess has {clueless:.3f}",
+        f"in the first half of the training the loss was {float(np.median(early)):.3f}, a clueless guess has {clueless:.3f}",
         "A learning rate ten times lower.",
     )
 
@@ -313,14 +312,14 @@ def class_without_signal(seen: Evidence) -> Diagnosis | None:
 def label_noise(seen: Evidence) -> Diagnosis | None:
     if len(seen.probabilities) < 50:
         return None
-    half, most = (float(np.quantile(seen.probabilities, share)) for share in (0.5, 0.9))
+    most = float(np.quantile(seen.probabilities, SUREST))
     share = float(np.mean([told == truth for told, truth in zip(seen.labels, seen.truths, strict=True)]))
     guess = Counter(seen.truths).most_common(1)[0][1] / len(seen.truths)
-    if most > PLATEAU or most - half > NARROW or share < guess + 0.1:
+    if most > PLATEAU or share < guess + 0.15:
         return None
     return Diagnosis(
         "label noise",
-        f"however clear the example, the network is never surer than about {percent(most)} %, and half of its answers are nearly as sure",
+        f"however clear an example is, the network is hardly ever surer than {percent(most)} %, and it is right in {percent(share)} %",
         "lamina suspects DATA: correct the table that it writes, and train again with --labels.",
     )
 

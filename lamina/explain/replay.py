@@ -20,6 +20,8 @@ from lamina.training.snapshots import Snapshot
 
 FILTERS = 16
 CONNECTIONS = 10
+SOUGHT = 256
+"""Held-out examples among which the one that is answered at each moment is chosen."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,8 @@ class Frame:
     high: float | None
     places: list[list[float]]
     """… and the flat map of these examples (Probe.places)."""
+    answer: list[float]
+    """What the network of that moment says of the example, a share for each class; empty where answers are no classes."""
     distance: float
     """How far the trained weights have moved since the first moment: 1 - the cosine of then and now, the mean over tensors that did not
     begin with zeros."""
@@ -56,6 +60,8 @@ class Replay:
     layer: str
     """Whose filters are shown; empty where none are."""
     units: list[int]
+    example: int | None
+    """The held-out example that is answered at each moment, a middling sure one of those that are right at the end."""
     grew: list[Change]
     """Of the layers that did not begin with zeros."""
     faded: list[Change]
@@ -73,6 +79,8 @@ def replay(network: Network, snapshots: Sequence[Snapshot], feed: Feed, learned:
         for name, value in network.named_parameters()
         if value.requires_grad and value.ndim > 1 and bool(snapshots[0].weights[name].any())
     ]
+    _put(network, snapshots[-1])
+    example = _sure(network, feed, tested) if probed else None
     frames = []
     for snapshot in snapshots:
         _put(network, snapshot)
@@ -81,10 +89,25 @@ def replay(network: Network, snapshots: Sequence[Snapshot], feed: Feed, learned:
         frames.append(Frame(
             snapshot.step, snapshot.fraction, _rounded(filters.get("values", [])), probe.score if probe else None,
             probe.low if probe else None, probe.high if probe else None, np.round(probe.places, 3).tolist() if probe else [],
-            weights_moved(network, (snapshots[0], snapshot)),
+            _shares(network, feed, example) if example is not None else [], weights_moved(network, (snapshots[0], snapshot)),
         ))  # fmt: skip
     layer = next((layer.name for layer in network.stack if is_trained(layer)), "") if units else ""
-    return Replay(frames, layer, units, *_connections(trained, snapshots))
+    return Replay(frames, layer, units, example, *_connections(trained, snapshots))
+
+
+def _sure(network: Network, feed: Feed, tested: np.ndarray) -> int | None:
+    """The held-out example that is right and neither the surest nor the least sure: the middling one."""
+    batch = feed.batch(tested[:SOUGHT])
+    with torch.no_grad():
+        sure, told = torch.softmax(network(batch.x.cpu(), batch.context)[0].float(), 1).max(1)
+    right = np.flatnonzero((told == batch.target.cpu()).numpy())
+    return int(tested[right[np.argsort(sure.numpy()[right])[len(right) // 2]]]) if len(right) else None
+
+
+def _shares(network: Network, feed: Feed, example: int) -> list[float]:
+    batch = feed.batch(np.array([example]))
+    with torch.no_grad():
+        return [round(value, 4) for value in torch.softmax(network(batch.x.cpu(), batch.context)[0].float(), 1)[0].tolist()]
 
 
 def _put(network: Network, snapshot: Snapshot) -> None:
