@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lamina.errors import DataError, Interrupted, LaminaError, UsageError, did_you_mean, sentence
-from lamina.screen import Screen, percent
+from lamina.screen import Screen, duration, percent
 from lamina.settings import Settings, descriptions, field_types
 from lamina.task import Score
 from lamina.tell import tell_curve, tell_doctor, tell_experiment, tell_layers, tell_step, tell_unit
@@ -83,13 +83,30 @@ def train(
     **settings: Any,
 ) -> None:
     """Audit DATA, train a network inside the time budget, score it, judge it against classical ways, and save it as NAME.lamina.
-    Where that leaves enough of --minutes, a learning curve follows."""
+    Without --minutes, or where that leaves enough of them, the network is opened in the report; and a learning curve follows."""
     from lamina.pipeline import train as run
 
     screen = _screen(json_)
     model = run(data, out=out, runs=runs, screen=screen, begun=BEGUN, **settings)
+    _inside_in_time_left(model, settings.get("minutes"), screen)
     curve = _curve_in_time_left(model, data, settings.get("minutes"), screen)
     _print_training(model, json_, curve)
+
+
+def _inside_in_time_left(model: Model, minutes: float | None, screen: Screen) -> None:
+    """Without --minutes, or where training left enough of them, the network is opened and drawn in the report. Ctrl-C leaves it out."""
+    from lamina import inside
+
+    needed = inside.layers_seconds(model)
+    if minutes is not None and 60 * minutes - (time.monotonic() - BEGUN) < needed:
+        screen.say(f"Inside      what each layer is, sees and knows (about {duration(needed)}): lamina layers {model.card['model']}")
+        return
+    try:
+        inside.layers(model, screen=screen)
+    except KeyboardInterrupt:
+        screen.say("Inside      left out; the model and its report are saved")
+    else:
+        screen.say("Inside      what each layer is, sees and knows stands in the report, too")
 
 
 def _curve_in_time_left(model: Model, data: str, minutes: float | None, screen: Screen) -> dict[str, Any] | None:

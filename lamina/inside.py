@@ -6,6 +6,7 @@ import dataclasses
 import json
 import math
 import os
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -36,7 +37,7 @@ from lamina.explain import (
     why,
     with_random_weights,
 )
-from lamina.explain.layers import LOOKED_AT
+from lamina.explain.layers import BATCH, LOOKED_AT
 from lamina.layers import Context
 from lamina.metrics import paired_interval
 from lamina.model import Material, Model, load
@@ -51,7 +52,7 @@ from lamina.settings import cores
 from lamina.studies import read_again
 from lamina.training.events import read_events
 from lamina.training.run import open_run
-from lamina.training.snapshots import FOLDER, read_snapshots
+from lamina.training.snapshots import FOLDER, MOMENTS, read_snapshots
 
 PROBED = 2_000
 """Most examples that a probe learns from, and as many that it is scored on."""
@@ -65,6 +66,7 @@ ANSWERS_FROM = 256
 PATCH = 8
 """Rows and columns of raw numbers shown of a picture; of other values the first PATCH x PATCH numbers."""
 STEP_EXAMPLES = 256
+CAUTION = 1.5
 PLACES = 8
 """Of the input that moved an answer most."""
 
@@ -109,6 +111,22 @@ def layers(model: Model, data: Any = None, *, screen: Screen | None = None) -> d
         write_json(run / LAYERS, found, indent=None)
         write_report(run, model.card, run / "report.html")
     return found
+
+
+def layers_seconds(model: Model) -> float:
+    """What `layers` takes on data that are at hand, from the time of some answers; cautious."""
+    if model.material is None:
+        return 60.0
+    feed, split, _ = model.material
+    learned = np.array(split.indices("train"))
+    x, context = feed.input.collate(feed.values.take(learned[:BATCH]))
+    with torch.no_grad():
+        model.network.eval()(x, context)
+        start = time.monotonic()
+        model.network(x, context)
+    one = (time.monotonic() - start) / len(x)
+    looks = 4 * min(PROBED, len(learned)) + 2 * len(MOMENTS) * min(REPLAYED, len(learned))
+    return CAUTION * (one * looks + 0.2 * len(model.network.stack) + 2.0)
 
 
 def _probed(model: Model, control: Network | None, feed: Feed, learned: np.ndarray, tested: np.ndarray, held_out: bool) -> dict[str, Any]:

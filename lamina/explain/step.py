@@ -64,7 +64,7 @@ class OpenedStep:
     """On the same batch, after the step."""
     rate: float
     mistakes: list[Mistake]
-    """The examples with the least, the middling and the largest loss."""
+    """The least, the middling and the largest: by the probability of the right answer, else by the loss."""
 
 
 def open_step(model: Model, batches: list[Batch], plan: Plan, fraction: float = 0.5) -> OpenedStep:
@@ -115,7 +115,7 @@ def _mistakes(model: Model, batches: list[Batch], progress: Progress) -> list[Mi
                 shares += told.gather(1, batch.target[:, None])[:, 0].tolist()
             else:
                 shares += [None] * len(batch.x)
-    order = np.argsort(losses)
+    order = np.argsort([-share for share in shares] if None not in shares else losses)
     return [Mistake(int(place), losses[place], shares[place]) for place in (order[0], order[len(order) // 2], order[-1])]
 
 
