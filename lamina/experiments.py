@@ -514,7 +514,10 @@ def shuffle(ground: Ground) -> tuple[dict[str, Any], list[str]]:
         f"knew {known} % by heart: a score on training examples says nothing."
     )
     if "places mixed" in variants:
-        said += f" With places mixed, the same way in all: {_spread(variants['places mixed'])}: the network uses what lies beside what."
+        mixed = variants["places mixed"]
+        needed = mixed.interval[1] < own.interval[0]
+        why = "the network uses what lies beside what" if needed else "that is not shown to matter on these data"
+        said += f" With places mixed, the same way in all: {_spread(mixed)}: {why}."
     ordered = list(variants.values())
     found = {"sentence": said, "variants": [each.state() for each in ordered]}
     return found, [experiment_bars([each.state() for each in ordered], "Examples as they are, and mixed")]

@@ -56,7 +56,7 @@ from lamina.training.snapshots import FOLDER, MOMENTS, read_snapshots
 
 PROBED = 2_000
 """Most examples that a probe learns from, and as many that it is scored on."""
-REPLAYED = 800
+REPLAYED = 600
 """The same for each moment of a replay."""
 MAPPED = 300
 MAPS = 4

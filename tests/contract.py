@@ -13,17 +13,18 @@ import torch
 from lamina.data.batches import Feed
 from lamina.data.cache import Decoded
 from lamina.errors import UsageError
-from lamina.explain import look_at_layers, open_unit, with_random_weights
+from lamina.explain import Evidence, diagnose, look_at_layers, open_unit, replay, seen_filters, telling_units, with_random_weights
 from lamina.inputs import Input
 from lamina.model import Model, load
 from lamina.networks import Network
-from lamina.outputs import Output, Progress
+from lamina.outputs import ClassesOutput, Output, Progress
 from lamina.training.checkpoint import read_checkpoint, write_checkpoint
 from lamina.training.distributed import World
 from lamina.training.events import Checked, Event
 from lamina.training.fit import Work, _Driver, fit
 from lamina.training.objective import Objective
 from lamina.training.plan import Plan
+from lamina.training.snapshots import Snapshot
 
 
 def make_plan(**changes) -> Plan:
@@ -80,7 +81,20 @@ def check_inside(network: Network, feed: Feed) -> None:
         with contextlib.suppress(UsageError):  # said by name where a layer has no plain units
             found = open_unit(network, x[:1], context.first(1), each.name, 0)
             assert np.isfinite(found.passed_on)
-    control = with_random_weights(network, feed, np.arange(len(feed.values)))
+    everything = np.arange(len(feed.values))
+    units = telling_units(network, feed, everything)
+    assert {each.layer for each in units} <= set(network.layers)
+    for each in units:
+        assert len(each.examples) == len(each.signals) and each.signals == sorted(each.signals, reverse=True)
+        assert not each.boxes or all(low < high for box in each.boxes for low, high in box)
+    seen_filters(network, x, context)
+    moments = [Snapshot(step, step / 2, {name: value.clone() for name, value in network.state_dict().items()}) for step in (0, 1, 2)]
+    probed = isinstance(feed.output, ClassesOutput)
+    found = replay(network, moments, feed, everything, everything, probed)
+    assert [each.step for each in found.frames] == [0, 1, 2] and found.frames[2].distance == pytest.approx(0, abs=1e-6)
+    evidence = Evidence([], {"precision": "bf16"}, network=network, feed=feed, learned=everything, tested=everything, snapshots=moments)
+    assert all(each.evidence and each.remedy for each in diagnose(evidence))
+    control = with_random_weights(network, feed, everything)
     assert control.describe() == network.describe()
     with torch.no_grad():
         assert torch.isfinite(control(x, context)[0]).all()

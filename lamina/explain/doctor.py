@@ -89,8 +89,9 @@ class Evidence:
     snapshots: Sequence[Snapshot] = ()
 
     def told(self, kind: str) -> list[dict[str, Any]]:
-        """Events of one kind of the last leg."""
-        return [event for event in self.events if event["event"] == kind and event.get("leg") == "final"]
+        """Events of one kind of the last leg that there are events of."""
+        last = next((event["leg"] for event in reversed(self.events) if "leg" in event), "")
+        return [event for event in self.events if event["event"] == kind and event.get("leg") == last]
 
     @functools.cached_property
     def some(self) -> np.ndarray:

@@ -115,7 +115,8 @@ def _mistakes(model: Model, batches: list[Batch], progress: Progress) -> list[Mi
                 shares += told.gather(1, batch.target[:, None])[:, 0].tolist()
             else:
                 shares += [None] * len(batch.x)
-    order = np.argsort([-share for share in shares] if None not in shares else losses)
+    known = [-share for share in shares if share is not None]
+    order = np.argsort(known if len(known) == len(losses) else losses)
     return [Mistake(int(place), losses[place], shares[place]) for place in (order[0], order[len(order) // 2], order[-1])]
 
 

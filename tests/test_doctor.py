@@ -1,0 +1,187 @@
+"""The doctor: each check on evidence in which it must speak, and on evidence in which it must not."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+import torch
+from test_classical import noisy_stripes
+
+import lamina
+from lamina import inside
+from lamina.classical.features import PictureFeatures
+from lamina.cli import _run
+from lamina.data.batches import Feed
+from lamina.data.cache import Decoded
+from lamina.errors import UsageError
+from lamina.explain import CHECKS, Evidence, diagnose
+from lamina.explain.doctor import bf16_trouble, dead_units, different_sources, saturation, vanishing_gradient
+from lamina.inputs import ImageInput
+from lamina.layers import Context, FullyConnected, Linear
+from lamina.networks import Network
+from lamina.outputs import ClassesOutput
+from lamina.training.snapshots import Snapshot
+
+RNG = np.random.default_rng(0)
+PICTURES = RNG.integers(0, 256, (400, 8, 8, 1)).astype(np.uint8)
+
+
+def stack(activation: str, depth: int = 3) -> Network:
+    torch.manual_seed(0)
+    hidden = [(f"hidden{k + 1}", FullyConnected(64 if k == 0 else 16, 16, activation)) for k in range(depth)]
+    return Network([("input", PictureFeatures(["pixels"])), *hidden, ("head", Linear(16, 2))]).eval()
+
+
+def seen(network: Network, pictures: np.ndarray = PICTURES, **changes) -> Evidence:
+    targets = (pictures.reshape(len(pictures), -1).mean(1) > 127).astype(int).tolist()
+    feed = Feed(Decoded.of(list(pictures)), targets, ImageInput(8, 1), ClassesOutput(labels=("a", "b")), torch.device("cpu"))
+    half = len(pictures) // 2
+    found = Evidence([], {}, network=network, feed=feed, learned=np.arange(half), tested=np.arange(half, 2 * half))
+    return dataclasses.replace(found, **changes)
+
+
+def stepped(losses, kind="stepped", **more):
+    return [{"event": kind, "leg": "final", "step": 10 * k + 10, "loss": loss, **more} for k, loss in enumerate(losses)]
+
+
+BEFORE = [{"event": "before", "leg": "final", "loss": 0.7, "clueless_loss": 0.69}]
+
+
+def test_a_plain_network_has_no_fault():
+    assert diagnose(seen(stack("relu"), events=[*BEFORE, *stepped([0.6, 0.5, 0.4, 0.35, 0.3, 0.3, 0.3])])) == []
+    assert diagnose(Evidence([], {})) == [], "nothing is said where nothing is known"
+
+
+def test_dead_units():
+    network = stack("relu")
+    with torch.no_grad():
+        network.layers["hidden2"].weights.bias[:8] = -1e3
+    found = dead_units(seen(network))
+    assert found is not None and "hidden2" in found.evidence
+    assert float(found.evidence.split(" %")[0]) >= 50
+
+
+def test_saturation():
+    network = stack("tanh")
+    assert saturation(seen(network)) is None
+    with torch.no_grad():
+        network.layers["hidden1"].weights.weight.mul_(200)
+    assert saturation(seen(network)).name == "saturation"
+
+
+def test_vanishing_gradient():
+    """Ten sigmoid layers against ten of relu, early in training."""
+    for activation, faulty in (("sigmoid", True), ("relu", False)):
+        network = stack(activation, 10)
+        early = Snapshot(1, 0.01, network.state_dict())
+        found = vanishing_gradient(seen(network, snapshots=[early]))
+        assert (found is not None) == faulty
+    assert vanishing_gradient(seen(stack("sigmoid", 10))) is None, "without snapshots nothing is known"
+
+
+@pytest.mark.parametrize(
+    ("events", "name"),
+    [
+        ([*BEFORE, *stepped([5.0, 4.0, 6.0, 5.0, 2.0, 1.0, 0.8])], "rate too high"),
+        ([{"event": "revised", "leg": "final", "kind": "rate", "step": 3, "value": 0.3, "why": "nan"}], "exploding gradient"),
+        ([{"event": "finished", "leg": "final", "step": 9, "seconds": 9.0, "waited": 0.5}], "starved loader"),
+        (stepped([0.7, 0.4, 0.3, 0.5, 0.6, 0.8], "checked", score=0.7), "over-fitting"),
+    ],
+)
+def test_what_events_tell(events, name):
+    assert [each.name for each in diagnose(Evidence(events, {}))] == [name]
+    others = [{**event, "leg": "fold1"} for event in events]
+    assert diagnose(Evidence([*others, {"event": "started", "leg": "final", "step": 0, "steps": 9}], {})) == [], "the last leg is meant"
+
+
+def test_rate_too_low():
+    """The loss stands still, and so do the weights; where these moved it is not the rate."""
+    network = stack("relu")
+    still = {name: value.clone() for name, value in network.state_dict().items()}
+    other = {name: torch.randn_like(value) if value.is_floating_point() else value for name, value in still.items()}
+    events = [*BEFORE, *stepped([0.69] * 7)]
+    for last, faulty in ((still, True), (other, False)):
+        found = diagnose(seen(network, snapshots=[Snapshot(0, 0.0, still), Snapshot(9, 1.0, last)], events=events))
+        assert ("rate too low" in [each.name for each in found]) == faulty
+
+
+def answers(truths, labels, probability=0.97):
+    return Evidence([], {}, truths=truths, labels=labels, probabilities=[probability] * len(truths))
+
+
+def test_what_answers_tell():
+    """Collapse, neglect, a class without signal, label noise: by name, and nothing where the answers are good."""
+    truths = ["a"] * 90 + ["b"] * 90 + ["c"] * 90
+    assert diagnose(answers(truths, truths)) == []
+    assert [each.name for each in diagnose(answers(["a"] * 90 + ["b"] * 20, ["a"] * 110))] == ["collapse to the majority"]
+    assert [each.name for each in diagnose(answers(["a"] * 90 + ["b"] * 20, ["a"] * 90 + ["b"] * 6 + ["a"] * 14))] == [
+        "rare classes neglected"
+    ]
+    mixed = ["a"] * 90 + ["b"] * 90 + ["a", "b", "c"] * 5 + ["a", "b"] * 37 + ["a"]
+    found = diagnose(answers(truths, mixed))
+    assert "a class without signal" in [each.name for each in found] and "of c" in found[-1].evidence
+    noisy = truths[:60] + ["b"] * 30 + truths[90:150] + ["c"] * 30 + truths[180:240] + ["a"] * 30
+    assert [each.name for each in diagnose(answers(truths, noisy, 0.68))] == ["label noise"]
+
+
+def test_different_sources():
+    """Half of the pictures are darker: told; where both halves are alike nothing is."""
+    darker = PICTURES.copy()
+    darker[200:] //= 2
+    assert different_sources(seen(stack("relu"))) is None
+    assert different_sources(seen(stack("relu"), darker)).name == "train and test from different sources"
+
+
+def test_bf16_trouble():
+    """Signals far from 0 lose what differs between them."""
+    network, plan = stack("relu"), {"precision": "bf16"}
+    with torch.no_grad():
+        network.layers["head"].weights.weight.normal_()
+    assert bf16_trouble(dataclasses.replace(seen(network), plan=plan)) is None
+    with torch.no_grad():
+        network.layers["hidden1"].weights.bias.add_(3e3)
+        x = torch.from_numpy(PICTURES)
+        network.layers["head"].weights.bias -= network(x, Context())[0].mean(0)
+    assert bf16_trouble(dataclasses.replace(seen(network), plan=plan)).name == "bf16 trouble"
+    assert bf16_trouble(dataclasses.replace(seen(network), plan={"precision": "fp32"})) is None
+
+
+def test_a_training_is_examined(tmp_path, capsys):
+    """Told at its end, kept in the card and the report; asked again by run or by model it is the same; of a killed run the events speak."""
+    settings = {"out": tmp_path / "m.lamina", "runs": tmp_path / "runs", "epochs": 3, "width": 8, "threads": 1, "verdict_share": 0}
+    model = lamina.train(noisy_stripes(1500), screen=lamina.pipeline.Screen(), **settings)
+    told = capsys.readouterr().out
+    assert model.card["doctor"] == [] and f"{len(CHECKS)} checks, nothing wrong found" in told
+    assert inside.doctor(model) == []
+    run = next((tmp_path / "runs").iterdir())
+    assert "Nothing wrong" in (run / "report.html").read_text()
+    (run / "card.json").unlink()
+    assert inside.doctor(run) == []
+    event = {"event": "finished", "time": 0.0, "leg": "final", "step": 1, "seconds": 1.0, "waited": 0.9}
+    with open(run / "events.jsonl", "a") as file:
+        file.write(json.dumps(event) + "\n")
+    assert _run(["doctor", str(run)]) == 0
+    assert "starved loader" in capsys.readouterr().out
+    assert _run(["doctor", str(tmp_path / "nowhere")]) == 2
+    with pytest.raises(UsageError, match="lamina train"):
+        inside.doctor(tmp_path)
+
+
+def test_one_that_breaks_is_named(tmp_path):
+    """After a training whose loss was no number twice its run tells why."""
+    from lamina import tasks
+    from lamina.errors import TrainingBroke
+    from lamina.tasks.recognize.task import RECOGNIZE
+
+    def recipe(count):
+        return dataclasses.replace(RECOGNIZE.recipe(count), optimizer="sgd", learning_rate=1e8, head_rate=0.0, rest_rate=0.0)
+
+    tasks.TASKS["broken"] = dataclasses.replace(RECOGNIZE, name="broken", recipe=recipe)
+    try:
+        with pytest.raises(TrainingBroke):
+            lamina.train(noisy_stripes(600), task="broken", out=tmp_path / "m.lamina", runs=tmp_path / "runs", epochs=3, threads=1,
+                         width=8, verdict_share=0)  # fmt: skip
+    finally:
+        del tasks.TASKS["broken"]
+    assert "exploding gradient" in [each["name"] for each in inside.doctor(next((tmp_path / "runs").iterdir()))]
