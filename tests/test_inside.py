@@ -199,7 +199,7 @@ def test_one_step(stripes):
         assert 0 <= each["passed"] <= 1
     losses = [each["loss"] for each in found["mistakes"]]
     shares = [each["probability"] for each in found["mistakes"]]
-    assert losses == sorted(losses) and shares[0] >= shares[2] and found["examples"] == model.card["plan"]["batch"]
+    assert shares == sorted(shares, reverse=True) and max(losses) > 0 and found["examples"] == model.card["plan"]["batch"]
     assert all(torch.equal(value, before[name]) for name, value in model.network.state_dict().items())
 
 

@@ -116,7 +116,7 @@ def _mistakes(model: Model, batches: list[Batch], progress: Progress) -> list[Mi
             else:
                 shares += [None] * len(batch.x)
     known = [-share for share in shares if share is not None]
-    order = np.argsort(known if len(known) == len(losses) else losses)
+    order = np.lexsort((losses, known)) if len(known) == len(losses) else np.argsort(losses)
     return [Mistake(int(place), losses[place], shares[place]) for place in (order[0], order[len(order) // 2], order[-1])]
 
 

@@ -106,7 +106,8 @@ def _boxes(network: Network, feed: Feed, examples: np.ndarray, layer: str, unit:
     leaf.requires_grad_(True)
     with torch.enable_grad():
         signals = _until(layers, leaf, context, layer)
-        grad = torch.autograd.grad(signals[..., unit].amax(1).sum(), leaf)[0]
+        own = signals[..., unit]
+        grad = torch.autograd.grad(own.gather(1, own.argmax(1, keepdim=True)).sum(), leaf)[0]
     return [touched(grad[row]) for row in range(len(examples))]
 
 
