@@ -31,7 +31,7 @@ class Standardize(Layer):
     @classmethod
     def measured(cls, x: Tensor) -> Standardize:
         """Fitted on a uint8 batch [N, H, W, C] of training pictures."""
-        layer = cls(x.shape[-1])
+        layer = cls(x.shape[-1]).to(x.device)
         flat = x.reshape(-1, x.shape[-1]).double()
         layer.mean.copy_(flat.mean(0))
         layer.deviation.copy_(flat.std(0).clamp_min(1.0))
@@ -69,13 +69,13 @@ class Whiten(Layer):
     @classmethod
     def measured(cls, x: Tensor, kernel: int, directions: int, stride: int = 1) -> Whiten:
         """Fitted on a uint8 batch [N, H, W, C] of training pictures: the `directions` in which patches vary most."""
-        layer = cls(x.shape[-1], kernel, directions, stride)
+        layer = cls(x.shape[-1], kernel, directions, stride).to(x.device)
         standard = Standardize.measured(x)
         layer.mean.copy_(standard.mean)
         layer.deviation.copy_(standard.deviation)
         pictures = standard(x, Context())[0]
         size = layer.channels * kernel**2
-        covariance, count = torch.zeros(size, size, dtype=torch.float64), 0
+        covariance, count = torch.zeros(size, size, dtype=torch.float64, device=x.device), 0
         for some in pictures.split(64):
             patches = F.unfold(some, kernel, stride=stride).transpose(1, 2).reshape(-1, size).double()
             covariance, count = covariance + patches.T @ patches, count + len(patches)
