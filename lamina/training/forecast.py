@@ -19,6 +19,7 @@ from lamina.layers import Context
 from lamina.networks import Network
 from lamina.settings import Settings, cores
 from lamina.task import Recipe, Schedule, Task
+from lamina.training.capture import WARM
 from lamina.training.device import choose_precision, peak_memory
 from lamina.training.distributed import World
 from lamina.training.fit import EVALUATION, LOOKED_AT, answer_cost, move_average
@@ -37,8 +38,11 @@ RACE_SHARE = 0.01
 COMPILED_ON = ("cuda",)
 """Where a compiled objective is raced; on a CPU it was never measured to pay …"""
 COMPILED_STEPS = 20
+"""Timed at least, of what had to be compiled or recorded first."""
 COMPILED_FROM = 120.0
 """… and nowhere with fewer seconds left than this, for compiling itself takes half a minute."""
+CAPTURED_ON = ("cuda",)
+"""Where steps are recorded as one graph, when that is faster: it takes a second."""
 HASTE = 0.04
 """With so little time that a race would take more than this share of it, the race is cut to that share."""
 SELF_TEST_EXAMPLES = 64
@@ -80,6 +84,8 @@ def make_plan(
         race = _try_one_thread(task, plan, settings, feed, train, deadline, race)
     per_epoch = amounts.train / batch
     epochs = settings.epochs or recipe.epochs
+    if feed.device.type in CAPTURED_ON:
+        race = _try_captured(task, plan, settings, feed, train, deadline, race)
     if deadline is not None:
         size = _fit_to_time(race, plan, recipe, _costs(task, plan, feed, train, sizes), amounts, deadline)
         if size != plan.size:
@@ -150,6 +156,22 @@ def _try_compiled(
     return compiled if plan.compiled else race
 
 
+def _try_captured(task: Task, plan: Plan, settings: Settings, feed: Feed, train: np.ndarray, deadline: float | None, race: Race) -> Race:
+    """Steps recorded and replayed, against the same as usual; taken when they are faster."""
+    coarse_cost = plan.coarse_cost
+    plan.captured = True
+    try:
+        replayed = _race(task, plan, settings, feed, train, deadline)
+    except RuntimeError as error:  # something in a step cannot be recorded: training does without
+        plan.captured, plan.coarse_cost, plan.self_test["captured"] = False, coarse_cost, str(error).splitlines()[0]
+        return race
+    plan.self_test["captured_times_faster"] = round(race.step / replayed.step, 2)
+    plan.captured = replayed.step < race.step
+    if not plan.captured:
+        plan.coarse_cost = coarse_cost  # the race overwrote it
+    return replayed if plan.captured else race
+
+
 @dataclass(frozen=True)
 class Race:
     """A few real steps, timed."""
@@ -175,7 +197,8 @@ def _race(task: Task, plan: Plan, settings: Settings, feed: Feed, train: np.ndar
     sample = feed.batch(examples[: plan.micro_batch], draws[: plan.micro_batch])
     network = placed(task.network(feed.input, feed.output, plan.size, sample.x), feed.device)
     if not plan.self_test:
-        plan.precision, plan.self_test = choose_precision(network, feed.output, feed.batch(examples[:SELF_TEST_EXAMPLES]), settings, most)
+        few = examples[: plan.micro_batch if feed.device.type == "cuda" else SELF_TEST_EXAMPLES]  # a GPU is idle with few
+        plan.precision, plan.self_test = choose_precision(network, feed.output, feed.batch(few), settings, most)
     objective = Objective(copy.deepcopy(network), feed.output, plan.precision, plan.compiled)
     optimizer = make_optimizer(objective.network, plan)
 
@@ -188,17 +211,20 @@ def _race(task: Task, plan: Plan, settings: Settings, feed: Feed, train: np.ndar
             yield number, 0.0, [feed.batch(chosen[i : i + size], varied[i : i + size], detail) for i in range(0, len(chosen), size)]
 
     seconds: tuple[list[float], list[float]] = ([], [])
+    settled = 2 * (WARM + 1) if plan.captured else 2
+    """Steps after which both sizes are compiled and recorded."""
     start = last = time.perf_counter()
     average: dict[str, torch.Tensor] = {}
-    for step in training_loop(objective, steps(), optimizer, lambda number: 0.0, plan.seed, World()):
+    for step in training_loop(objective, steps(), optimizer, lambda number: 0.0, plan.seed, World(), plan.captured):
         float(step.loss)
         if plan.average:
             move_average(average, objective.network, 0.5)
         now = time.perf_counter()
-        if plan.compiled and step.number == 1:  # both sizes are compiled now
+        prepared = plan.compiled or plan.captured
+        if prepared and step.number == settled - 1:
             start = now
-        late = now - start > most and (not plan.compiled or step.number >= COMPILED_STEPS + 1)
-        if step.number >= 2 or late:
+        late = now - start > most and (not prepared or step.number >= settled + COMPILED_STEPS - 1)
+        if step.number >= settled or (late and not prepared):
             seconds[step.number % 2 if coarse < 1 else 0].append(now - last)
         last = now
         if late and len(seconds[0]) >= (1 if hasty else 3):

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from lamina.data.batches import Batch, step_seed
 from lamina.outputs import Progress
+from lamina.training.capture import Recorder
 from lamina.training.distributed import World, accumulating
 from lamina.training.objective import Objective
 
@@ -34,6 +35,7 @@ def training_loop(
     rate: Callable[[int], float],
     seed: int,
     world: World,
+    captured: bool = False,
 ) -> Iterator[Step]:
     """Train for as long as `steps` lasts: (number, fraction of the training, micro-batches) each.
 
@@ -42,16 +44,17 @@ def training_loop(
       3. backpropagation   loss_sum.backward()
       4. step              gradient / count of the whole step, set the rate, optimizer.step()
 
-    With several processes each sees its share of every step; their gradients are those of one process.
+    With several processes each sees its share of every step; their gradients are those of one process. Where steps are `captured`
+    (on a GPU), those of one micro-batch are recorded once and replayed.
     """
     parameters = [parameter for parameter in objective.parameters() if parameter.requires_grad]
-    for number, fraction, batches in steps:
+
+    def make(batches: list[Batch], progress: Progress, now: float | Tensor, reseed: Callable[[int], None]) -> Tensor:
         optimizer.zero_grad(set_to_none=True)
         device = batches[0].x.device
-        progress = Progress(torch.tensor(fraction, device=device), torch.tensor(number, device=device))
         total, count = torch.zeros((), device=device), torch.zeros((), device=device)
         for part, batch in enumerate(batches):
-            torch.manual_seed(step_seed(seed, number, part * world.size + world.rank))
+            reseed(part)
             with accumulating(objective, last=part == len(batches) - 1):
                 loss_sum, examples = objective(batch.x, batch.context, batch.target, progress)
                 loss_sum.backward()
@@ -61,6 +64,22 @@ def training_loop(
             if parameter.grad is not None:
                 parameter.grad.mul_(world.size / count.clamp_min(1))  # the processes' gradients were averaged, not summed
         for group in optimizer.param_groups:
-            group["lr"] = rate(number)
+            group["lr"] = now
         optimizer.step()
-        yield Step(number, total / count.clamp_min(1), rate(number))
+        return total / count.clamp_min(1)
+
+    recorder: Recorder | None = None
+    for number, fraction, batches in steps:
+        device = batches[0].x.device
+        progress = Progress(torch.full((), fraction, device=device), torch.full((), number, device=device))
+
+        def reseed(part: int, number: int = number) -> None:
+            torch.manual_seed(step_seed(seed, number, part * world.size + world.rank))
+
+        now: float | Tensor = torch.full((), rate(number), device=device) if captured else rate(number)
+        if isinstance(now, Tensor) and world.size == 1 and len(batches) == 1:
+            recorder = recorder or Recorder(lambda batch, at, now: make([batch], at, now, lambda part: None), device)
+            loss = recorder.step(batches[0], progress, now, lambda reseed=reseed: reseed(0))  # type: ignore[misc]
+        else:
+            loss = make(batches, progress, now, reseed)
+        yield Step(number, loss, rate(number))

@@ -52,6 +52,8 @@ class Plan(Schedule):
     """Number format of the answers after training; checks during training use that of training."""
     compiled: bool = False
     """Whether the objective is compiled; raced on a GPU."""
+    captured: bool = False
+    """Whether steps are recorded as one CUDA graph and replayed; raced on a GPU."""
     shard: bool = False
     forecast: dict[str, Any] = field(default_factory=dict)
     self_test: dict[str, Any] = field(default_factory=dict)
