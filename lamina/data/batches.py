@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lamina.data.cache import Decoded
+from lamina.data.cache import Decoded, moved
 
 if TYPE_CHECKING:
     from lamina.inputs import Input
@@ -45,9 +45,9 @@ class Feed:
         """The examples at `indices`; varied by `draws` [n, input.draws] when given, at that share of their resolution."""
         x, context = self.input.collate(self.values.take(indices))
         target = self.output.collate([self.targets[index] for index in indices])
-        x, context, target = x.to(self.device), context.to(self.device), target.to(self.device)
+        x, context, target = moved(x, self.device), context.to(self.device), moved(target, self.device)
         if draws is not None and self.input.draws:
-            x, context = self.input.augment(x, context, torch.from_numpy(draws).to(self.device), detail)
+            x, context = self.input.augment(x, context, moved(torch.from_numpy(draws), self.device), detail)
         return Batch(x, context, target, indices)
 
     def in_order(self, indices: Sequence[int], size: int) -> Iterator[Batch]:

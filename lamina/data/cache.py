@@ -72,7 +72,7 @@ class Decoded:
     def take(self, indices: Sequence[int] | np.ndarray) -> np.ndarray | list[np.ndarray] | Tensor:
         """Copies of the values at `indices`: [m, …] when they share a shape, else a list; a tensor where they are kept on a device."""
         if self.resident is not None:
-            return self.resident[torch.as_tensor(np.asarray(indices, np.int64), device=self.resident.device)]
+            return self.resident[moved(torch.from_numpy(np.array(indices, np.int64)), self.resident.device)]
         if self.file is not None:
             shapes = [self.shapes[int(index)] for index in indices]
             one = self.array is not None
@@ -89,6 +89,13 @@ class Decoded:
         found = os.preadv(self.file.fileno(), [value.reshape(-1).view(np.uint8)], int(self.starts[index]) * value.itemsize)  # type: ignore[list-item]
         if found != value.nbytes:
             raise ResourceError(sentence(f"The cache file {self.file.name}", "stay as it was written", "a shorter file", "Run it again."))
+
+
+def moved(tensor: Tensor, device: torch.device) -> Tensor:
+    """The tensor on `device`. A GPU is not waited for: the copy stands in its queue like any other work."""
+    if device.type == "cuda" and tensor.device.type == "cpu":
+        return tensor.pin_memory().to(device, non_blocking=True)
+    return tensor.to(device)
 
 
 def decode(raws: Sequence[Raw], contents: Sequence[str], input: Input, settings: Settings, screen: Screen) -> Decoded:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections import Counter
 from collections.abc import Sequence
@@ -62,7 +63,7 @@ class ClassesOutput(Output):
         return Linear(width, len(self.labels), start=0.0)
 
     def loss(self, hidden: Tensor, head: Layer, target: Tensor, context: Context, progress: Progress) -> tuple[Tensor, Tensor]:
-        weights = torch.tensor(self._weights(), device=hidden.device) if self.balance and self.shares else None
+        weights = _on(tuple(self._weights()), hidden.device) if self.balance and self.shares else None
         return cross_entropy(head(hidden, context)[0], target, self.smoothing, weights)
 
     def _weights(self) -> list[float]:
@@ -142,6 +143,13 @@ class ClassesOutput(Output):
             raise ModelFileError(sentence("The classes output of the model", "have sorted, distinct labels and finite numbers", state))
         known = -math.inf if threshold is None else float(threshold)
         return cls(tuple(texts), measure=str(measure), threshold=known, shares=tuple(often), **numbers)
+
+
+@functools.lru_cache(maxsize=8)
+def _on(values: tuple[float, ...], device: torch.device) -> Tensor:
+    """A tensor that stays on the device: brought there in every step, it would make a GPU wait."""
+    with torch.inference_mode(False):
+        return torch.tensor(values, device=device)
 
 
 def _finite(value: Any) -> bool:
