@@ -24,7 +24,7 @@ from lamina.settings import Settings, cores, make_settings
 from lamina.start import choose_start
 from lamina.task import Task
 from lamina.tasks import find_task
-from lamina.training.device import choose_device, keep_memory
+from lamina.training.device import choose_device, keep_memory, settle
 from lamina.training.run import Run
 
 RESIDENT = 0.4
@@ -49,6 +49,7 @@ def prepare(data: Any, run: Run, settings: Settings, screen: Screen) -> Prepared
     keep_memory()
     task = find_task(settings.task)
     device = choose_device(settings)
+    settle(device.device)
     screen.say(f"Device      {device.line}")
     examples, unfitted = read_for(data, task, settings)
     screen.say(f"Task        {task.name}: {task.question} ({len(examples)} {unfitted.plural} with labels)")

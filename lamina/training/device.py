@@ -8,7 +8,8 @@ import ctypes
 import gc
 import os
 import time
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from lamina.errors import ResourceError, sentence
 from lamina.networks import Network
 from lamina.outputs import Output, Progress
 from lamina.settings import Settings
+from lamina.training.capture import recorded
 from lamina.training.objective import Objective
 
 FASTER = 1.15
@@ -106,6 +108,33 @@ def _describe(name: str) -> str:
     return f"CPU, {torch.get_num_threads()} threads, {features}"
 
 
+def settle(device: torch.device) -> None:
+    """The libraries of a GPU take only ways that come to the same bits each time, and fp32 is fp32."""
+    if device.type == "cuda":
+        torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
+        _let_tf32(False)
+
+
+@contextlib.contextmanager
+def exact(device: torch.device) -> Iterator[None]:
+    """Inside, a GPU computes fp32 convolutions in fp32, whatever the process has set."""
+    before = device.type == "cuda" and torch.backends.cudnn.allow_tf32
+    if before:
+        _let_tf32(False)
+    try:
+        yield
+    finally:
+        if before:
+            _let_tf32(True)
+
+
+def _let_tf32(allowed: bool) -> None:
+    """TF32, PyTorch's own choice for convolutions in fp32, has ten bits. The old name is set, for the new ones follow it."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.backends.cudnn.allow_tf32 = allowed
+
+
 def choose_precision(network: Network, output: Output, batch: Batch, settings: Settings, most: float) -> tuple[str, dict[str, Any]]:
     """(number format of training, what the self-test measured). bf16 only where it is right and faster, here.
 
@@ -118,8 +147,10 @@ def choose_precision(network: Network, output: Output, batch: Batch, settings: S
         objective = Objective(copy.deepcopy(network), output, precision)
         run = _gradient_of(objective, batch)
         try:
+            if batch.x.device.type == "cuda":  # alone, and not the time in which it is asked for
+                run = recorded(run)
             begun = time.perf_counter()
-            gradients[precision] = run()
+            gradients[precision] = run().clone()
             if time.perf_counter() - begun > 2 * most:
                 return "fp32", {"chosen": "fp32", "why": "too little time for the self-test"}
             seconds[precision] = min(_timed(run) for _ in range(2))

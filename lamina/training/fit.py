@@ -176,7 +176,7 @@ class _Driver:
         last_read = last_saved = time.monotonic()
         steps_at_read = self.done
         for step in training_loop(
-            self.objective, self._steps(), self.optimizer, lambda n: plan.rate(leg, n), plan.seed_of(leg), self.world
+            self.objective, self._steps(), self.optimizer, lambda n: plan.rate(leg, n), plan.seed_of(leg), self.world, plan.captured
         ):
             self.done = step.number + 1
             self.unread.append(step.loss)
@@ -262,7 +262,7 @@ class _Driver:
         `disguised`: with the doubted augmentation.
         """
         detail = self.plan.detail(self.work.leg, max(0, self.done - 1))
-        total, count, right = 0.0, 0.0, 0.0
+        found: list[Tensor] = []
         scored = True
         end = Progress(torch.ones((), device=self.feed.device), torch.zeros((), device=self.feed.device))
         with self._answering(), torch.autocast(self.feed.device.type, torch.bfloat16, enabled=self.plan.precision == "bf16"):
@@ -271,11 +271,15 @@ class _Driver:
                 x, context = self.feed.input.coarser(x, context, detail) if detail < 1 else (x, context)
                 hidden, context = self.network.hidden(x, context)
                 loss_sum, n = self.output.loss(hidden, self.network.head, batch.target, context, end)
-                total, count = total + float(loss_sum), count + float(n)
                 hits = self.output.right(self.network.head(hidden, context)[0], batch.target)
                 scored = scored and hits is not None
-                right += float(hits.sum()) if hits is not None else 0.0
-        return total / max(1.0, count), right / len(examples) if scored else None
+                right = hits.sum() if hits is not None else torch.zeros_like(n)
+                kind = torch.promote_types(loss_sum.dtype, torch.float32)
+                found.append(torch.stack([value.to(kind) for value in (loss_sum, n, right)]))
+        total, count, right_ones = 0.0, 0.0, 0.0
+        for loss, counted, hit in torch.stack(found).tolist():  # read together: each reading makes a GPU wait
+            total, count, right_ones = total + loss, count + counted, right_ones + hit
+        return total / max(1.0, count), right_ones / len(examples) if scored else None
 
     def _looked_at(self) -> list[int]:
         """The held-out examples, or some training examples where none are held out."""
@@ -419,7 +423,7 @@ class _Driver:
     def _put(self, state: State) -> None:
         put_state(state, self.network, self.optimizer)
         self.done, self.best, self.best_score, self.unread = state.step, dict(state.best), state.best_score, []
-        self.average = {name: value.clone() for name, value in state.average.items()}
+        self.average = {name: value.to(self.feed.device, copy=True) for name, value in state.average.items()}
 
     def _save(self, state: State) -> None:
         if self.work.checkpoint:

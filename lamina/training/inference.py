@@ -19,6 +19,7 @@ from lamina.metrics import corrected_resampled_interval
 from lamina.networks import Network
 from lamina.outputs import Output
 from lamina.task import Score, Task
+from lamina.training.device import exact
 
 BATCH = 256
 LIKENESS = 0.05
@@ -47,7 +48,8 @@ def each_batch(network: Network, input: Input, output: Output, batches: Iterable
         for batch in batches:
             alone = precision == "bf16" and len(batch.x) == 1 and _plain(batch.context)
             batch = _doubled(batch) if alone else batch
-            with torch.inference_mode(), torch.autocast(batch.x.device.type, torch.bfloat16, enabled=precision == "bf16"):
+            device = batch.x.device
+            with torch.inference_mode(), exact(device), torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
                 views = input.several(batch.x, batch.context)
                 found = [(share, network(x, context, until)) for share, x, context in views]
                 values = found[0][1][0].float() if len(found) == 1 else sum(share * signals.float() for share, (signals, _) in found)
