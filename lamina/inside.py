@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import json
 import math
@@ -79,6 +80,7 @@ def layers(model: Model, data: Any = None, *, screen: Screen | None = None) -> d
     layers with random weights (where the layers were trained here); what moves its most telling units; a unit, a step and some answers
     opened; and how all that came about. Kept in the run folder as layers.json, and drawn in its report. Raises the errors of lamina.errors.
     """
+    model = _here(model)
     feed, split, names = _material(model, data, screen or Screen(quiet=True))
     learned, tested, held_out = _parts(split)
     x, context = feed.input.collate(feed.values.take(learned[:LOOKED_AT]))
@@ -180,6 +182,7 @@ def raw_numbers(x: torch.Tensor) -> list[list[float | None]]:
 
 def unit(model: Model, layer: str, number: int, item: Any) -> dict[str, Any]:
     """One artificial neuron for one value: inputs x weights + bias -> activation function -> signal passed on."""
+    model = _here(model)
     x, context = _one(model, item)
     return dataclasses.asdict(open_unit(model.network, x, context, layer, number))
 
@@ -221,6 +224,7 @@ def why_this_answer(model: Model, item: Any, data: Any = None, *, screen: Screen
     first row. Raises UsageError where the answers are no classes, or the network was not trained here.
     """
     _must_be_trained(model, "why")
+    model = _here(model)
     feed, split, _ = _material(model, data, screen or Screen(quiet=True))
     x, context = _one(model, item)
     return _why(model, with_random_weights(model.network, feed, np.array(split.indices("train"))), x, context)
@@ -272,6 +276,7 @@ def step(model: Model, data: Any = None, *, screen: Screen | None = None) -> dic
     model whose layers were not trained here.
     """
     _must_be_trained(model, "step")
+    model = _here(model)
     return _step(model, *_material(model, data, screen or Screen(quiet=True)))
 
 
@@ -347,6 +352,7 @@ def doctor(target: str | os.PathLike | Model, data: Any = None, *, screen: Scree
     facts = json.loads((run / FACTS).read_text("utf-8", "surrogateescape"))
     if model.card.get("way", "deep") != "deep":  # its network was not trained by steps
         return _told(diagnose(gather(run, model.card["plan"])))
+    model = _here(model)
     feed, split, _ = _material(model, data, screen)
     return _told(diagnose(gather(run, model.card["plan"], facts, model.network, feed, split)))
 
@@ -356,6 +362,12 @@ def _told(found: Sequence[Diagnosis]) -> list[dict[str, Any]]:
 
 
 # ---------------------------------------------------------------- what is looked at
+
+
+def _here(model: Model) -> Model:
+    """The model on the CPU, where its data are read; a copy when it lies on a GPU."""
+    there = any(value.device.type != "cpu" for value in model.network.state_dict().values())
+    return dataclasses.replace(model, network=copy.deepcopy(model.network).cpu()) if there else model
 
 
 def _must_be_trained(model: Model, what: str) -> None:
