@@ -18,6 +18,7 @@ suspects      Fashion-MNIST with 5 % wrong labels planted: how many of the suspe
 truths        the verdict on twelve made sets of known truth
 curves        learning curves up to n examples against what twice as many then gave
 doctor        planted faults found by name, and false alarms on healthy runs
+gpu           on an NVIDIA GPU: CIFAR-10 by seconds of training, local MFU, examples per second, answers per second
 coverage      how often the paired interval holds the true difference
 """
 
@@ -32,7 +33,7 @@ from collections.abc import Callable
 from datetime import date
 from typing import Any
 
-from benchmarks import accuracy, scale, speed, truths, verdict
+from benchmarks import accuracy, gpu, scale, speed, truths, verdict
 from benchmarks.common import RESULTS, joined
 from benchmarks.doctor import doctor
 from benchmarks.peers import peers
@@ -41,7 +42,7 @@ ALL: dict[str, Callable[[argparse.Namespace], dict[str, Any]]] = {
     benchmark.__name__: benchmark
     for benchmark in (
         speed.startup, speed.speed, speed.predict, accuracy.digits, accuracy.fashion, accuracy.cifar, accuracy.few, accuracy.hymenoptera,
-        scale.forecasts, scale.growth, scale.large, peers,
+        scale.forecasts, scale.growth, scale.large, peers, gpu.gpu,
         verdict.classical, verdict.verdicts, verdict.suspects, verdict.coverage, verdict.curves, truths.truths, doctor,
     )
 }  # fmt: skip
@@ -61,7 +62,7 @@ def main() -> None:
     parser.add_argument("--parts", help="peers: shares of the minutes that Lamina gets, with commas (1,0.5,0.25)")
     parser.add_argument("--as", dest="kept_as", default="", help="name of the result file, when it is not the benchmark's")
     options = parser.parse_args()
-    for name in [options.name] if options.name else list(ALL):
+    for name in [options.name] if options.name else [name for name in ALL if name != "gpu" or gpu.there()]:
         import torch
 
         import lamina.pipeline

@@ -43,7 +43,7 @@ def startup(options: argparse.Namespace) -> dict[str, Any]:
     return {"help_seconds": statistics.median(helps), "first_step_seconds_warm_cache": statistics.median(firsts[1:]), "first_steps": firsts}
 
 
-def _feed(count: int = 4096, side: int = 32, channels: int = 3) -> Any:
+def _feed(count: int = 4096, side: int = 32, channels: int = 3, device: str = "cpu") -> Any:
     import torch
 
     from lamina.data.batches import Feed
@@ -55,13 +55,19 @@ def _feed(count: int = 4096, side: int = 32, channels: int = 3) -> Any:
     pictures = rng.integers(0, 256, (count, side, side, channels), dtype=np.uint8)
     input = ImageInput(side, channels, shift=2 / 28, mirror=True)
     output = ClassesOutput(labels=tuple(str(number) for number in range(CLASSES)))
-    return Feed(Decoded.of(pictures), rng.integers(0, CLASSES, count).tolist(), input, output, torch.device("cpu"))
+    return Feed(Decoded.of(pictures), rng.integers(0, CLASSES, count).tolist(), input, output, torch.device(device))
 
 
 def _lamina_steps(
-    feed: Any, precision: str, batch: int, parts: dict[str, float] | None = None, detail: float = 1.0
+    feed: Any,
+    precision: str,
+    batch: int,
+    parts: dict[str, float] | None = None,
+    detail: float = 1.0,
+    width: int = 0,
+    **ways: bool,
 ) -> tuple[Callable[[], None], float]:
-    """(a function that makes one whole training step as the loop does, FLOPs of a step)."""
+    """(a function that makes one whole training step as the loop does, FLOPs of a step); `ways` are the plan's captured and compiled."""
     import torch
 
     from lamina.tasks.recognize.task import RECOGNIZE
@@ -73,10 +79,11 @@ def _lamina_steps(
     from lamina.training.plan import Plan
 
     recipe = RECOGNIZE.recipe(50_000)
-    network = placed(RECOGNIZE.network(feed.input, feed.output, recipe.size, torch.from_numpy(feed.values.take(range(512)))), feed.device)
-    fixed = {"task": "recognize", "seed": 0, "threads": torch.get_num_threads(), "device": "cpu", "steps": 10**6, "check_every": 10**6}
-    sizes = {"size": recipe.size, "batch": batch, "micro_batch": batch, "legs": ["final"], "precision": precision}
-    plan = Plan(**fixed, **sizes, **{name: getattr(recipe, name) for name in SCHEDULE})
+    x = feed.input.collate(feed.values.take(range(512)))[0]
+    network = placed(RECOGNIZE.network(feed.input, feed.output, width or recipe.size, x), feed.device)
+    fixed = {"task": "recognize", "seed": 0, "threads": torch.get_num_threads(), "device": str(feed.device), "steps": 10**6}
+    sizes = {"size": recipe.size, "batch": batch, "micro_batch": batch, "legs": ["final"], "precision": precision, "check_every": 10**6}
+    plan = Plan(**fixed, **sizes, **ways, **{name: getattr(recipe, name) for name in SCHEDULE})
     everything = np.arange(len(feed.values))
     optimizer = make_optimizer(network, plan)
     shares = parts if parts is not None else {}
@@ -98,7 +105,8 @@ def _lamina_steps(
         for number in range(10**6):
             yield number, 0.0, [make(number)]
 
-    loop = training_loop(Objective(network, feed.output, precision), steps(), optimizer, lambda n: 0.01, 0, World())
+    objective = Objective(network, feed.output, precision, plan.compiled)
+    loop = training_loop(objective, steps(), optimizer, lambda n: 0.01, 0, World(), plan.captured)
 
     def step() -> None:
         next(loop)
