@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from conftest import encoded, picture
 from lamina.data import cache as cache_module
 from lamina.data.cache import BLOCK, Decoded, decode
 from lamina.data.files import write_bytes
+from lamina.data.workers import Workers
 from lamina.errors import ResourceError
 from lamina.inputs import ImageInput
 from lamina.screen import Screen
@@ -235,3 +237,20 @@ def test_large_files_are_read_and_not_mapped(tmp_path: Path, monkeypatch: pytest
         file.truncate(40)
     with pytest.raises(ResourceError, match="shorter file"):
         read.take([19])
+
+
+def test_work_is_done_alone_where_threads_are_slower():
+    """Whichever way was faster, every value is there, in its order."""
+    busy = threading.Lock()
+
+    def one_at_a_time(value: int) -> int:
+        with busy:
+            time.sleep(1e-4 if threading.current_thread() is threading.main_thread() else 1e-3)
+        return -value
+
+    with Workers(4) as workers:
+        made = [made for start in range(0, 300, 100) for made in workers.map(one_at_a_time, range(start, start + 100))]
+        assert made == [-value for value in range(300)] and workers.alone is True
+    with Workers(8) as workers:
+        workers.map(lambda value: time.sleep(2e-3), range(100))
+        assert workers.alone is False

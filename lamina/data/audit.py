@@ -9,7 +9,6 @@ import os
 import time
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +20,7 @@ from lamina.data.examples import Examples, Finding
 from lamina.data.files import cache_folder, locked, write_json
 from lamina.data.inspection import Inspection
 from lamina.data.raw import FileRaw, ZipRaw
+from lamina.data.workers import Workers
 from lamina.errors import DataError, sentence
 from lamina.screen import Screen, duration
 from lamina.settings import Settings, cores
@@ -197,10 +197,10 @@ def _inspect_all(examples: Examples, input: Input, settings: Settings, screen: S
     if not todo:
         return [inspection for inspection in inspections if inspection is not None]
     saved = time.monotonic()
-    with screen.progress(f"Decoding {len(todo)} {input.plural}", len(todo)) as bar, ThreadPoolExecutor(cores(settings)) as pool:
+    with screen.progress(f"Decoding {len(todo)} {input.plural}", len(todo)) as bar, Workers(cores(settings)) as workers:
         for start in range(0, len(todo), 256):
             chunk = todo[start : start + 256]
-            for index, inspection in zip(chunk, pool.map(lambda index: input.inspect(examples.raws[index]), chunk), strict=True):
+            for index, inspection in zip(chunk, workers.map(lambda index: input.inspect(examples.raws[index]), chunk), strict=True):
                 inspections[index] = inspection
             bar.advance(start + len(chunk))
             if time.monotonic() - saved > SECONDS_BETWEEN_SAVES:

@@ -13,7 +13,6 @@ import os
 import shutil
 import time
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,6 +22,7 @@ from torch import Tensor
 
 from lamina.data.files import cache_folder, locked, write_json
 from lamina.data.raw import Raw
+from lamina.data.workers import Workers
 from lamina.errors import ResourceError, sentence
 from lamina.screen import Screen, bytes_in_words
 from lamina.settings import Settings, cores
@@ -133,12 +133,12 @@ def _fill(folder: Path, raws: Sequence[Raw], input: Input, settings: Settings, s
     done, shapes = _progress(folder, first.itemsize)
     _check_disk(folder, first.nbytes * (len(raws) - done))
     try:
-        with open(folder / "data.bin", "r+b" if done else "wb") as file, ThreadPoolExecutor(cores(settings)) as pool:
+        with open(folder / "data.bin", "r+b" if done else "wb") as file, Workers(cores(settings)) as workers:
             file.seek(sum(int(np.prod(shape)) for shape in shapes) * first.itemsize)
             file.truncate()
             with screen.progress(f"Preparing {len(raws)} {input.plural}", len(raws)) as bar:
                 for start in range(done, len(raws), BLOCK):
-                    values = list(pool.map(input.read, raws[start : start + BLOCK]))
+                    values = workers.map(input.read, raws[start : start + BLOCK])
                     for value in values:
                         file.write(np.ascontiguousarray(value, first.dtype).data)
                         shapes.append(value.shape)
