@@ -93,7 +93,7 @@ class Start:
         classes = np.array([feed.targets[index] for index in looked_at])
         if not isinstance(feed.output, ClassesOutput) or np.bincount(classes).min() < FOLDS:
             return None
-        network = task.network(feed.input, feed.output, 0, None)
+        network = task.network(feed.input, feed.output, 0, None).to(feed.device)
         scores = cross_val_score(linear_head(), signals_of(network, feed, looked_at), classes, cv=FOLDS)
         return float(scores.mean()), len(looked_at)
 
