@@ -12,7 +12,8 @@ from typing import Any
 from benchmarks.common import cifar10, spread
 from benchmarks.speed import _feed, _lamina_steps
 
-BATCH = 256
+BATCH = 1024
+"""That of the recipe for so many examples on a GPU."""
 WAYS: dict[str, dict[str, bool]] = {
     "as usual": {},
     "recorded": {"captured": True},

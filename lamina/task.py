@@ -71,6 +71,8 @@ class Recipe(Schedule):
     size: int
     """The dial, without --minutes."""
     checks: int = 10
+    gpu_batch: int = 0
+    """Batch on a GPU, which is idle with few examples; the rates grow with its root. 0 = the usual one."""
 
 
 @dataclass(frozen=True)

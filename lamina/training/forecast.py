@@ -71,6 +71,8 @@ def make_plan(
 ) -> Plan:
     """The Plan, from the settings, the recipe and measured steps."""
     recipe = task.recipe(amounts.train)
+    if feed.device.type == "cuda" and recipe.gpu_batch and not settings.batch:
+        recipe = _for_a_gpu(recipe)
     batch = min(settings.batch or recipe.batch, max(1, amounts.train))
     sizes = task.sizes(feed.input, settings)
     size = min(sizes, key=lambda candidate: abs(candidate - recipe.size))
@@ -79,7 +81,7 @@ def make_plan(
         micro_batch=min(settings.micro_batch or batch, batch), steps=1, check_every=1, legs=legs,
         **{name: getattr(recipe, name) for name in SCHEDULE},
     )  # fmt: skip
-    race = _race(task, plan, settings, feed, train, deadline)
+    race = _race_that_fits(task, plan, settings, feed, train, deadline)
     if settings.threads == 0 and plan.threads > 1 and feed.device.type == "cpu":
         race = _try_one_thread(task, plan, settings, feed, train, deadline, race)
     per_epoch = amounts.train / batch
@@ -90,7 +92,7 @@ def make_plan(
         size = _fit_to_time(race, plan, recipe, _costs(task, plan, feed, train, sizes), amounts, deadline)
         if size != plan.size:
             plan.size = size
-            race = _race(task, plan, settings, feed, train, deadline)
+            race = _race_that_fits(task, plan, settings, feed, train, deadline)
     plan.answers = _answering_precision(task, plan, feed, train)
     if feed.device.type in COMPILED_ON:
         race = _try_compiled(task, plan, settings, feed, train, deadline, race, epochs * per_epoch)
@@ -103,6 +105,24 @@ def make_plan(
     plan.check_every = max(1, -(-plan.steps // recipe.checks))
     plan.forecast = _forecast(race, plan, recipe, amounts, epochs)
     return plan
+
+
+def _for_a_gpu(recipe: Recipe) -> Recipe:
+    more = (recipe.gpu_batch / recipe.batch) ** 0.5
+    rates = {name: getattr(recipe, name) * more for name in ("learning_rate", "head_rate", "rest_rate")}
+    return dataclasses.replace(recipe, batch=recipe.gpu_batch, **rates)
+
+
+def _race_that_fits(task: Task, plan: Plan, settings: Settings, feed: Feed, train: np.ndarray, deadline: float | None) -> Race:
+    """The race, with as many examples at once as the memory of a GPU holds."""
+    while True:
+        try:
+            return _race(task, plan, settings, feed, train, deadline)
+        except torch.OutOfMemoryError:
+            if plan.micro_batch <= 1:
+                raise
+        plan.micro_batch //= 2
+        torch.cuda.empty_cache()
 
 
 def _too_little_time(settings: Settings, race: Race, amounts: Amounts, plan: Plan, deadline: float) -> str:

@@ -58,6 +58,7 @@ def _recipe(examples: int) -> Recipe:
         average=0.03,
         coarse=0.75,
         coarse_until=0.5,
+        gpu_batch=1024 if examples >= 20_000 else 0,
     )
 
 
