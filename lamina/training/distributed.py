@@ -33,7 +33,7 @@ class World:
 def join_world() -> World:
     """The processes that `torchrun` started, or this one alone."""
     if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not dist.is_initialized():
-        dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+        dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")  # each device its own
     return current_world()
 
 
