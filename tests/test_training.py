@@ -242,8 +242,9 @@ def test_minutes_are_kept(tmp_path):
 def test_too_little_time_is_said(tmp_path):
     """No untrained network is passed off as a trained one."""
     values, targets = pictures(3000, side=32)
+    places = {"out": tmp_path / "m.lamina", "runs": tmp_path / "runs"}
     with pytest.raises(ResourceError, match=r"--minutes must leave time .* Try --minutes"):
-        lamina.train((values[..., 0], targets), minutes=0.055, width=64, out=tmp_path / "m.lamina", runs=tmp_path / "runs", threads=1)
+        lamina.train((values[..., 0], targets), minutes=0.055, width=64, device="cpu", threads=1, **places)
     assert not (tmp_path / "m.lamina").exists()
 
 
