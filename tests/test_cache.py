@@ -76,6 +76,7 @@ def test_values_kept_on_a_device_are_the_same(tmp_path: Path) -> None:
     assert not decoded.keep_on(torch.device("cpu"), decoded.flat.nbytes - 1)
     assert decoded.keep_on(torch.device("cpu"), decoded.flat.nbytes)
     assert np.array_equal(ImageInput(side=16, channels=3).collate(decoded.take([5, 2]))[0].numpy(), expected)
+    assert isinstance(decoded.take([0]), torch.Tensor) and np.array_equal(decoded.here().take([5, 2]), expected)
 
 
 def test_second_call_reads_nothing(tmp_path: Path) -> None:

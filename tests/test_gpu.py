@@ -150,6 +150,7 @@ def test_the_main_path(tmp_path: Path):
     settings = {"device": "cuda", "epochs": 4, "out": tmp_path / "m.lamina", "runs": tmp_path / "runs"}
     model = lamina.train("sample:digits", **settings)
     assert model.card["plan"]["device"] == "cuda" and model.card["score"]["value"] > 0.9 and model.verdict is not None
+    assert inside.layers(model)["layers"]  # with the data as training left them
     opened = lamina.load(tmp_path / "m.lamina")
     samples = opened.input.golden(64, 1)
     here = opened.values(samples)

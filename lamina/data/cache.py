@@ -69,6 +69,10 @@ class Decoded:
             self.resident = torch.from_numpy(np.array(self.array)).to(device)
         return self.resident is not None
 
+    def here(self) -> Decoded:
+        """The same values, without their copy on a device."""
+        return self if self.resident is None else Decoded(self.flat, self.shapes)
+
     def take(self, indices: Sequence[int] | np.ndarray) -> np.ndarray | list[np.ndarray] | Tensor:
         """Copies of the values at `indices`: [m, …] when they share a shape, else a list; a tensor where they are kept on a device."""
         if self.resident is not None:

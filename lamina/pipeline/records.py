@@ -48,7 +48,9 @@ def record(
     card["doctor"] = [dataclasses.asdict(each) for each in diagnoses]
     model.card = card
     model.material = Material(
-        replace(prepared.feed, input=model.input.single(), device=torch.device("cpu")), prepared.split, prepared.report.examples.names
+        replace(prepared.feed, values=prepared.feed.values.here(), input=model.input.single(), device=torch.device("cpu")),
+        prepared.split,
+        prepared.report.examples.names,
     )
     model.save(run.path("model.lamina"))
     model.save(out)
