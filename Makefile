@@ -28,6 +28,7 @@ bench: .venv/installed-for-tests
 
 docs: .venv/installed-for-tests
 	$(BIN)/python docs/commands.py
+	$(BIN)/python docs/understand.py
 
 clean:
 	rm -rf .venv lamina-demo .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -17,6 +17,8 @@ verdicts      the verdict's sentence on digits, titanic, adult, hymenoptera, Fas
 suspects      Fashion-MNIST with 5 % wrong labels planted: how many of the suspects are
 truths        the verdict on twelve made sets of known truth
 curves        learning curves up to n examples against what twice as many then gave
+atlas         opening networks of three sets of pictures: seconds, bytes, snapshots' cost, probes beside random weights
+activations   fully connected stacks with and without activation functions on three sets of pictures
 doctor        planted faults found by name, and false alarms on healthy runs
 gpu           on an NVIDIA GPU: CIFAR-10 by seconds of training, local MFU, examples per second, answers per second
 coverage      how often the paired interval holds the true difference
@@ -33,7 +35,7 @@ from collections.abc import Callable
 from datetime import date
 from typing import Any
 
-from benchmarks import accuracy, gpu, scale, speed, truths, verdict
+from benchmarks import accuracy, gpu, inside, scale, speed, truths, verdict
 from benchmarks.common import RESULTS, joined
 from benchmarks.doctor import doctor
 from benchmarks.peers import peers
@@ -43,7 +45,8 @@ ALL: dict[str, Callable[[argparse.Namespace], dict[str, Any]]] = {
     for benchmark in (
         speed.startup, speed.speed, speed.predict, accuracy.digits, accuracy.fashion, accuracy.cifar, accuracy.few, accuracy.hymenoptera,
         scale.forecasts, scale.growth, scale.large, peers, gpu.gpu,
-        verdict.classical, verdict.verdicts, verdict.suspects, verdict.coverage, verdict.curves, truths.truths, doctor,
+        verdict.classical, verdict.verdicts, verdict.suspects, verdict.coverage, verdict.curves, truths.truths,
+        doctor, inside.atlas, inside.activations,
     )
 }  # fmt: skip
 

@@ -231,7 +231,9 @@ def _silent(hidden: list[Any]) -> None:
 
 
 def _far_off(hidden: list[Any]) -> None:
-    hidden[0].weights.bias += 1000
+    """Signals far from 0, brought back by the next layer: what differs between them is lost in bf16."""
+    hidden[0].weights.bias += 200
+    hidden[1].weights.bias -= 200 * hidden[1].weights.weight.sum(1)
 
 
 @contextmanager
@@ -263,10 +265,10 @@ PLANTED = {
     "rare classes neglected": Plant(lambda seed: _some(seed, _few_of_one), None, SMALL),
     "a class without signal": Plant(lambda seed: _some(seed, _mixed_class), None, SMALL),
     "label noise": Plant(lambda seed: _some(seed, _wrong_labels), None, SMALL),
-    "over-fitting": Plant(_few_photos, _stack("relu", 3, width=256), {"epochs": 120}),
+    "over-fitting": Plant(_few_photos, _stack("relu", 3, width=256), {"epochs": 120, "start_from": "nothing"}),
     "starved loader": Plant(_some, None, SMALL, _slow),
     "train and test from different sources": Plant(_other_camera, None, SMALL),
-    "bf16 trouble": Plant(_some, _stack("relu", 3, _far_off, learning_rate=1e-5), {"precision": "bf16"}),
+    "bf16 trouble": Plant(_some, _stack("relu", 3, _far_off, learning_rate=1e-4), {"precision": "bf16"}),
 }
 """Diagnosis -> a training that has it."""
 HEALTHY = {

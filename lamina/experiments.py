@@ -49,7 +49,7 @@ SHARES = (0.0, 0.5, 0.8, 0.9)
 """Of the connections, that `prune` removes."""
 STRAIGHT = 1e-5
 """A function that is this near to a straight one is called straight."""
-LINEAR_PENALTIES = (1e-3, 1e-2, 1e-1, 1.0)
+LINEAR_PENALTIES = (1e-3, 1e-2, 1e-1)
 GRID = 80
 
 

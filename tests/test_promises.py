@@ -2,15 +2,18 @@
 
 import ast
 import importlib.util
+import json
 import os
 import re
 import socket
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
+import typer
 from PIL import Image
 
 import lamina
@@ -73,12 +76,36 @@ def test_readme_is_short_and_its_tree_is_true():
     assert named == there
 
 
-def test_commands_page_is_the_help():
-    spec = importlib.util.spec_from_file_location("commands", ROOT / "docs" / "commands.py")
+def of_docs(name: str) -> ModuleType:
+    """A script of docs/ as a module."""
+    spec = importlib.util.spec_from_file_location(name, ROOT / "docs" / f"{name}.py")
     assert spec and spec.loader
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
+    return module
+
+
+def test_commands_page_is_the_help():
+    module = of_docs("commands")
     assert module.PAGE.read_text() == module.page(), "run `make docs`"
+
+
+def test_understand_says_what_was_measured():
+    """The page and its notebook are made from the facts that a measurement left; their pictures are there, their commands exist."""
+    from lamina.cli import app
+
+    module = of_docs("understand")
+    facts = json.loads(module.FACTS.read_text())
+    page = module.PAGE.read_text()
+    assert page == module.page(facts) and module.NOTEBOOK.read_text() == module.notebook(facts), "run `make docs`"
+    pictures = re.findall(r"\]\(figures/([^)]+)\)", page)
+    assert len(pictures) > 15 and all((module.FIGURES / name).exists() for name in pictures)
+    assert {path.name for path in module.FIGURES.iterdir()} == set(pictures), "no picture that nobody sees"
+    names = set(typer.main.get_command(app).commands)
+    commands = re.findall(r"^lamina (\w+)", page, re.M)
+    assert len(commands) >= 10 and set(commands) <= names
+    cells = json.loads(module.NOTEBOOK.read_text())["cells"]
+    assert [cell["cell_type"] for cell in cells[:2]] == ["markdown", "code"] and len(cells) > 20
 
 
 def test_files_named_in_the_documents_exist():
