@@ -4,20 +4,26 @@ answer alone as in a batch."""
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from lamina import inside
 from lamina.data.batches import Feed
 from lamina.data.cache import Decoded
+from lamina.data.split import Split
 from lamina.errors import UsageError
 from lamina.explain import Evidence, diagnose, look_at_layers, open_unit, replay, seen_filters, telling_units, with_random_weights
 from lamina.inputs import Input
-from lamina.model import Model, load
+from lamina.model import Material, Model, load
 from lamina.networks import Network
 from lamina.outputs import ClassesOutput, Output, Progress
+from lamina.report.film import film_scenes
+from lamina.report.inside import inside_section
 from lamina.training.checkpoint import read_checkpoint, write_checkpoint
 from lamina.training.distributed import World
 from lamina.training.events import Checked, Event
@@ -67,6 +73,7 @@ def check_contract(input: Input, output: Output, build, raws, answers, tmp_path:
         seen = tuple(slice(0, size) for size in alone.shape)
         assert torch.allclose(alone, together[row][seen], atol=1e-5), "an answer does not depend on its neighbors"
     check_inside(straight, feed)
+    check_drawn(straight, feed, make_plan(**plan_changes))
     return opened
 
 
@@ -98,6 +105,26 @@ def check_inside(network: Network, feed: Feed) -> None:
     assert control.describe() == network.describe()
     with torch.no_grad():
         assert torch.isfinite(control(x, context)[0]).all()
+
+
+def check_drawn(network: Network, feed: Feed, plan: Plan) -> None:
+    """The same in one piece, as `lamina layers` finds it, on the page and in a film, with no code of its own for this network or input."""
+    model = Model("probe", feed.input, network.eval(), feed.output, {"plan": dataclasses.asdict(plan)})
+    count = len(feed.values)
+    parts = ["validation" if index % 4 == 0 else "train" for index in range(count)]
+    model.material = Material(feed, Split(parts, None, 0, []), [f"example {index}" for index in range(count)])
+    found = inside.layers(model)
+    assert json.dumps(found, allow_nan=False)
+    assert [each["name"] for each in found["layers"]] == list(network.layers) and found["step"]["after"] < 10 * found["step"]["loss"]
+    page = inside_section(found)
+    assert "One training step, opened" in page and all(name in page for name in network.layers)
+    if isinstance(feed.output, ClassesOutput):
+        learned, tested = np.array(model.material.split.indices("train")), np.array(model.material.split.indices("validation"))
+        moments = [Snapshot(step, step / 2, {name: value.clone() for name, value in network.state_dict().items()}) for step in (0, 1, 2)]
+        found["replay"] = dataclasses.asdict(replay(network, moments, feed, learned, tested, True))
+        card = {"classes": list(feed.output.labels), "examples": {"train": count}, "score": {"name": "accuracy", "value": 0.9, "n": count}}
+        scenes = film_scenes(found, card, [(0, 2.0), (1, 1.0)])
+        assert len(scenes) >= 6 and "From noise to order" in inside_section(found)
 
 
 def _loss(network: Network, output: Output, feed: Feed, examples) -> float:

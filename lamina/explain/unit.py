@@ -70,6 +70,8 @@ def open_unit(network: Network, x: Tensor, context: Context, layer: str, number:
             signals = network.eval()(x, context, until=layer)[0]
     finally:
         handle.remove()
+    if (signals.shape[1] if signals.ndim == 4 else signals.shape[-1]) != units:  # several weighed sums make one signal (attention)
+        raise UsageError(sentence("--unit", "name a layer that puts out a signal for each of its units", layer))
     inputs, outputs = seen[0]
     bias = float(weigher.bias[number].detach()) if weigher.bias is not None else 0.0
     place: tuple[int, ...] = ()

@@ -43,7 +43,7 @@ def write_film(found: dict[str, Any], card: dict[str, Any], losses: Sequence[tup
     check_film(out)
     if not found.get("replay"):
         raise UsageError(sentence("The training", "have left snapshots for a film", "none", "Only networks trained here have them."))
-    scenes = _scenes(found, card, losses)
+    scenes = film_scenes(found, card, losses)
     if out.suffix.lower() == ".mp4":
         _write_mp4(scenes, out)
         return out
@@ -71,7 +71,7 @@ def _write_mp4(scenes: Sequence[Scene], out: Path) -> None:
     beside.unlink()
 
 
-def _scenes(found: dict[str, Any], card: dict[str, Any], losses: Sequence[tuple[int, float]]) -> list[Scene]:
+def film_scenes(found: dict[str, Any], card: dict[str, Any], losses: Sequence[tuple[int, float]]) -> list[Scene]:
     replay, labels = found["replay"], found["maps"]["labels"]
     frames, classes = replay["frames"], card["classes"]
     made = [_scene("Deep learning, watched", lambda figure: _words(figure, _opening(card, classes)), 5)]
