@@ -67,8 +67,8 @@ def _diagnoses(plant: Plant, seed: int) -> list[str]:
         try:
             model = lamina.train(plant.data(seed), **paths, **settings)
         except TrainingBroke:
-            return [each["name"] for each in inside.doctor(next(paths["runs"].iterdir()))]
-        return [each["name"] for each in model.card["doctor"]]
+            return [each["name"] for each in inside.doctor(next(paths["runs"].iterdir()))["found"]]
+        return [each["name"] for each in model.card["doctor"]["found"]]
 
 
 @contextmanager

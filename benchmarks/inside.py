@@ -45,7 +45,7 @@ def _opened(name: str, minutes: float | None) -> dict[str, Any]:
             "accuracy": model.card["score"]["value"], "parameters": sum(each["parameters"] for each in seen["layers"]), **times,
             "valid": valid(times["cpu_per_wall"], 0), "report_bytes": (run / "report.html").stat().st_size,
             "snapshots_share": finished["snapshots"] / finished["seconds"], "training_seconds": finished["seconds"],
-            "trained": last, "random": control, "gain": seen["gain"], "doctor": [each["name"] for each in model.card["doctor"]],
+            "trained": last, "random": control, "gain": seen["gain"], "doctor": [each["name"] for each in model.card["doctor"]["found"]],
         }  # fmt: skip
 
 
@@ -75,5 +75,5 @@ def activations(options: argparse.Namespace) -> dict[str, Any]:
         print(name, result["sentence"], flush=True)
     return {
         "none_is_no_better": all(each["none_is_no_better"] for each in found.values()),
-        "best_is_clearly_better": all(each["best_is_clearly_better"] for each in found.values()), "sets": found,
+        "full_is_clearly_better": all(each["full_is_clearly_better"] for each in found.values()), "sets": found,
     }  # fmt: skip

@@ -285,8 +285,8 @@ The same as a map: every dot is a picture, its color the class. Above what train
             "lamina layers clothes.lamina",
         ),
         (
-            f"""Are more layers better? For the same number of multiplications: one layer {variant(facts, "depth", "1 layer")}, two {variant(facts, "depth", "2 layers")}, four {variant(facts, "depth", "4 layers")},
-eight {variant(facts, "depth", "8 layers")} (accuracy on new pictures, mean ± deviation over {len(depth["seeds"])} seeds). {"Up to a point they are: each layer is also more to learn." if depth["deeper_is_clearly_better"] else "Here that is not shown."}
+            f"""Are more layers better? For about as many multiplications: one layer {variant(facts, "depth", "1 layer")}, two {variant(facts, "depth", "2 layers")}, four {variant(facts, "depth", "4 layers")},
+eight {variant(facts, "depth", "8 layers")} (accuracy on new pictures, mean ± deviation over {len(depth["seeds"])} seeds). {"Up to a point they are: each layer is also more to learn." if depth["deeper_that_are_clearly_better"] else "Here that is not shown."}
 
 ![depth](figures/depth.svg)""",
             "lamina experiment clothes/ depth --epochs 4",
@@ -295,7 +295,7 @@ eight {variant(facts, "depth", "8 layers")} (accuracy on new pictures, mean ± d
             f"""## 4. Without a bend there is no depth
 
 Weighted sums of weighted sums are weighted sums: without activation functions three layers are one straight line, however long they are trained. It is
-easy to check. Without: {variant(facts, "activations", "none")}, no better than a linear model with {variant(facts, "activations", "linear model")}. With {activations["best"]}: {variant(facts, "activations", activations["best"])}.
+easy to check. Without: {variant(facts, "activations", "none")}, no better than a linear model with {variant(facts, "activations", "linear model")}. With {activations["full"]}: {variant(facts, "activations", activations["full"])}.
 
 ![activation functions](figures/activations.svg)
 

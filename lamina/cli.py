@@ -97,14 +97,16 @@ def _inside_in_time_left(model: Model, minutes: float | None, screen: Screen) ->
     """Without --minutes, or where training left enough of them, the network is opened and drawn in the report. Ctrl-C leaves it out."""
     from lamina import inside
 
-    needed = inside.layers_seconds(model)
-    if minutes is not None and 60 * minutes - (time.monotonic() - BEGUN) < needed:
-        screen.say(f"Inside      what each layer is, sees and knows (about {duration(needed)}): lamina layers {model.card['model']}")
-        return
     try:
+        needed = inside.layers_seconds(model)
+        if minutes is not None and 60 * minutes - (time.monotonic() - BEGUN) < needed:
+            screen.say(f"Inside      what each layer is, sees and knows (about {duration(needed)}): lamina layers {model.card['model']}")
+            return
         inside.layers(model, screen=screen)
     except KeyboardInterrupt:
         screen.say("Inside      left out; the model and its report are saved")
+    except LaminaError as error:  # what was trained stands
+        screen.warn(f"Inside: left out. {error}")
     else:
         screen.say("Inside      what each layer is, sees and knows stands in the report, too")
 
@@ -134,7 +136,11 @@ def resume(run: Annotated[str, typer.Argument(help="A run folder, such as runs/p
     """Go on with a training that was stopped or killed, to the same bits."""
     from lamina.pipeline import resume as go_on
 
-    _print_training(go_on(run, screen=_screen(json_)), json_)
+    screen = _screen(json_)
+    model = go_on(run, screen=screen)
+    if model.material is not None:  # not one that had been finished before
+        _inside_in_time_left(model, model.card["settings"]["minutes"], screen)
+    _print_training(model, json_)
 
 
 @app.command()

@@ -17,13 +17,12 @@ from torch import Tensor, nn
 from lamina.classical.fit import Opponent, fit_scale, signals_in_batches, targets_of
 from lamina.data.audit import audit, show_audit, stop_if_bad
 from lamina.data.batches import Batch, Feed
-from lamina.data.cache import Decoded
-from lamina.data.files import write_bytes, write_json
+from lamina.data.files import check_writable, write_bytes, write_json
 from lamina.data.split import Split, divide
 from lamina.errors import UsageError, did_you_mean, sentence
 from lamina.explain.layers import is_trained
 from lamina.layers import ACTIVATIONS, Context, Convolution, Dense, FullyConnected, GlobalPool, Layer
-from lamina.metrics import wilson_interval
+from lamina.metrics import corrected_resampled_interval, paired_interval, wilson_interval
 from lamina.networks import Network
 from lamina.outputs import ClassesOutput
 from lamina.pipeline import read_for
@@ -42,15 +41,22 @@ from lamina.training.plan import Plan
 EXAMPLES = 10_000
 """Most training examples of a run, and most that it is tested on."""
 SEEDS = 3
-DEPTH, WIDTH = 3, 256
-"""Of the fully connected stack of `activations`."""
+DEPTH, WIDTH, FULL = 3, 256, "relu"
+"""Of the fully connected stack of `activations`; the function that the stack with none is compared with, chosen beforehand."""
 DEPTHS, DEPTH_WIDTH = (1, 2, 4, 8), 32
 SHARES = (0.0, 0.5, 0.8, 0.9)
 """Of the connections, that `prune` removes."""
 STRAIGHT = 1e-5
 """A function that is this near to a straight one is called straight."""
-LINEAR_PENALTIES = (1e-3, 1e-2, 1e-1)
+STRENGTHS = (1e-3, 1e-2, 1e-1, 1.0, 10.0)
+"""Of the linear model (C of scikit-learn: the inverse of the penalty); of more than SMALL numbers the first three are tried."""
+SMALL = 2_000_000
 GRID = 80
+FEWEST_STEPS = 10
+BY_HEART = 0.2
+"""So much more than a guess must be known of training examples with wrong labels to say that they were learned by heart."""
+NOT_WORSE = 0.01
+"""A network without some connections that has lost less than this, with 95 %, has not missed them."""
 
 
 @dataclass
@@ -60,8 +66,8 @@ class Variant:
     name: str
     right: list[np.ndarray]
     """By seed: which test examples were answered right."""
-    apart: bool
-    """Whether each seed was tested on examples of its own (cross-fitting)."""
+    folds: int
+    """Parts of cross-fitting, of which each seed was tested on one of its own; 0 = all were tested on the same examples."""
     training_flops: float = 0.0
     facts: dict[str, Any] = dataclasses.field(default_factory=dict)
 
@@ -80,12 +86,22 @@ class Variant:
 
     @property
     def interval(self) -> tuple[float, float]:
-        """95 %, for the sample of test examples (Wilson) and for the seeds (normal), added as variances; where these were tested on
-        examples of their own the first holds the second."""
-        tested = sum(map(len, self.right)) if self.apart else len(self.right[0])
+        """95 %, for the test examples (Wilson) and for the trainings. Where all seeds are tested on the same examples the variance of the
+        mean over trainings is added (normal); where each has a fold of its own, whose trainings share examples, the wider of Wilson's
+        and that of Nadeau & Bengio (metrics.corrected_resampled_interval) is told."""
+        tested = sum(map(len, self.right)) if self.folds else len(self.right[0])
         low, high = wilson_interval(round(self.mean * tested), tested)
-        seeds = 0.0 if self.apart else 1.96 * self.deviation / math.sqrt(len(self.right))
+        if len(self.right) < 2:
+            return low, high
+        if self.folds:
+            corrected = corrected_resampled_interval(self.scores, 1 / (self.folds - 1))
+            return min(low, corrected[0]), max(high, corrected[1])
+        seeds = 1.96 * self.deviation / math.sqrt(len(self.right))
         return max(0.0, self.mean - math.hypot(self.mean - low, seeds)), min(1.0, self.mean + math.hypot(high - self.mean, seeds))
+
+    def above(self, other: Variant) -> bool:
+        """Whether the whole interval lies above the other's."""
+        return self.interval[0] > other.interval[1]
 
     def state(self) -> dict[str, Any]:
         low, high = self.interval
@@ -106,20 +122,41 @@ class Ground:
     screen: Screen
 
     def variant(self, name: str, **facts: Any) -> Variant:
-        return Variant(name, [], self.split.folds is not None, facts=facts)
+        return Variant(name, [], self.folds, facts=facts)
+
+    @property
+    def folds(self) -> int:
+        return max(self.split.folds) + 1 if self.split.folds is not None else 0
 
     @property
     def seeds(self) -> range:
-        return range(self.settings.seed, self.settings.seed + self.settings.seeds)
+        """At most one for each fold where examples are cross-fitted: they have no others to be tested on."""
+        count = min(self.settings.seeds, self.folds or self.settings.seeds)
+        return range(self.settings.seed, self.settings.seed + count)
 
     def parts(self, seed: int) -> tuple[np.ndarray, np.ndarray]:
         """(examples to learn from, examples to be tested on); where they are cross-fitted each seed has a fold of its own."""
         if self.split.folds is not None:
-            own, tested = self.split.fold(seed % (max(self.split.folds) + 1))
+            own, tested = self.split.fold(seed % self.folds)
         else:
             own, tested = self.split.indices("train"), self.split.indices("test") or self.split.indices("validation")
         random = np.random.Generator(np.random.Philox(key=self.settings.seed))
         return random.permutation(np.array(own))[:EXAMPLES], random.permutation(np.array(tested))[:EXAMPLES]
+
+    def labels_mixed(self, seed: int) -> Feed:
+        """The labels of what is learned from, dealt anew among them."""
+        learned, targets = self.parts(seed)[0], list(self.feed.targets)
+        order = np.random.Generator(np.random.Philox(key=[7, seed])).permutation(learned)
+        for own, other in zip(learned, order, strict=True):
+            targets[own] = self.feed.targets[other]
+        return plain(replace(self.feed, targets=targets))
+
+    def places_mixed(self, seed: int) -> Feed:
+        """The places of every value in one other order; what lies in one place, its channels, stays together."""
+        count = math.prod(self.feed.values.take([0])[0].shape[:-1])
+        order = torch.from_numpy(np.random.Generator(np.random.Philox(key=[8, seed])).permutation(count))
+        feed = self.feed
+        return MixedFeed(feed.values, feed.targets, feed.input, feed.output, feed.device, order)
 
     def x(self, learned: np.ndarray) -> Tensor:
         """A batch of training inputs for first layers to be measured on."""
@@ -131,6 +168,18 @@ class PlainFeed(Feed):
 
     def batch(self, indices: np.ndarray, draws: np.ndarray | None = None, detail: float = 1.0) -> Batch:
         return super().batch(indices)
+
+
+@dataclass(frozen=True)
+class MixedFeed(PlainFeed):
+    """… and with their places in another order."""
+
+    order: Tensor
+
+    def batch(self, indices: np.ndarray, draws: np.ndarray | None = None, detail: float = 1.0) -> Batch:
+        found = super().batch(indices)
+        flat = found.x.flatten(1, -2)
+        return found._replace(x=flat[:, self.order].reshape(found.x.shape))
 
 
 def plain(feed: Feed) -> PlainFeed:
@@ -148,6 +197,8 @@ def experiment(data: Any, kind: str, *, out: str | Path = "", screen: Screen | N
         raise UsageError(sentence("The experiment", "be one of " + ", ".join(EXPERIMENTS), kind, did_you_mean(kind, EXPERIMENTS)))
     if out and Path(out).suffix != ".json":
         raise UsageError(sentence("--out", "end in .json", str(out)))
+    if out:
+        check_writable(Path(out))
     chosen, screen = make_settings({"seeds": SEEDS, **settings}), screen or Screen(quiet=True)
     torch.set_num_threads(cores(chosen))
     keep_memory()
@@ -173,20 +224,34 @@ def experiment(data: Any, kind: str, *, out: str | Path = "", screen: Screen | N
 # ---------------------------------------------------------------- one run
 
 
-def train_one(ground: Ground, network: Network, feed: Feed, learned: np.ndarray, seed: int, epochs: float, coarse: bool = False) -> Network:
-    """Train `network` in place for so many epochs by the task's recipe, in fp32, with THE loop; the last weights (their mean) answer."""
+def train_one(ground: Ground, network: Network, feed: Feed, learned: np.ndarray, seed: int, epochs: float, coarse: bool = False) -> float:
+    """Train `network` in place for so many epochs by the task's recipe, in fp32, with THE loop; the last weights (their mean) answer.
+
+    Returns the training FLOPs. Raises UsageError for so few epochs that there is hardly a step.
+    """
     recipe = ground.task.recipe(len(learned))
     batch = min(ground.settings.batch or recipe.batch, len(learned))
-    steps = max(1, round(epochs * len(learned) / batch))
+    steps = round(epochs * len(learned) / batch)
+    if steps < FEWEST_STEPS:
+        told = f"{epochs:.2g} epochs = {steps} steps of {batch}"
+        raise UsageError(sentence("--epochs", f"give each network at least {FEWEST_STEPS} steps", told, "Give more, or a smaller --batch."))
     schedule = {name: getattr(recipe, name) for name in SCHEDULE}
-    if not coarse:
+    if not coarse or isinstance(feed, PlainFeed):  # plain feeds have one resolution
         schedule.update(coarse=1.0, coarse_until=0.0)
     plan = Plan(
         task=ground.task.name, seed=seed, threads=torch.get_num_threads(), device="cpu", precision="fp32", size=0, batch=batch,
         micro_batch=batch, steps=steps, check_every=steps, legs=["final"], **schedule,
     )  # fmt: skip
+    sample = feed.batch(learned[:2])
+    full = flops_per_example(copy.deepcopy(network), sample.x, sample.context)
+    mean = full * plan.mean_cost()
+    if plan.coarse < 1:  # by the share of steps at the coarse resolution, as in a plan
+        x, context = feed.input.coarser(sample.x, sample.context, plan.coarse)
+        small = flops_per_example(copy.deepcopy(network), x, context)
+        mean = full * (1 - plan.coarse_until) + small * plan.coarse_until
     fit(network, feed.output, feed, Work("final", learned), plan)
-    return network.eval()
+    network.eval()
+    return steps * batch * mean
 
 
 def right_of(network: Network, feed: Feed, tested: np.ndarray) -> np.ndarray:
@@ -207,7 +272,7 @@ def _tell(ground: Ground, name: str, seed: int, right: np.ndarray) -> None:
 
 
 def _spread(variant: Variant) -> str:
-    return f"{percent(variant.mean)} ± {100 * variant.deviation:.1f} %"
+    return f"{percent(variant.mean)}{f' ± {100 * variant.deviation:.1f}' if len(variant.right) > 1 else ''} %"
 
 
 # ---------------------------------------------------------------- activations
@@ -234,28 +299,25 @@ def activations(ground: Ground) -> tuple[dict[str, Any], list[str]]:
             torch.manual_seed(seed)
             network = _stack(ground, below, name)
             epochs = ground.settings.epochs or ground.task.recipe(len(learned)).epochs
-            variant.training_flops = _flops(network, ground.x(learned)) * len(learned) * epochs
-            train_one(ground, network, feed, learned, seed, epochs)
+            variant.training_flops = train_one(ground, network, feed, learned, seed, epochs)
             variant.right.append(right_of(network, feed, tested))
             variant.facts.setdefault("bent", []).append(how_bent(network, ground.x(learned)))
             _tell(ground, name, seed, variant.right[-1])
             kept[name] = network
     learned, tested = ground.parts(ground.seeds[-1])
-    best = max((variant for name, variant in variants.items() if name != "none"), key=lambda each: each.mean)
-    none, (low, high) = variants["none"], linear.interval
-    no_better, clearly = none.mean <= high, best.interval[0] > high
-    than = f"{percent(linear.mean)} % ({percent(low)}-{percent(high)})"
-    said = f"Without activation functions {DEPTH} layers are one straight line: {_spread(none)}, where a linear model has {than}"
-    said += ". " if no_better else "; it is only better trained. "
-    said += f"With {best.name} they have {_spread(best)}: "
-    said += "the bend between layers is what depth needs." if clearly else "on these data a straight line is about as good."
+    none, full = variants["none"], variants[FULL]
+    no_better, clearly = not none.mean > linear.interval[1], full.above(linear)
+    than = f"{percent(linear.mean)} % ({percent(linear.interval[0])}-{percent(linear.interval[1])})"
+    said = f"Without activation functions {DEPTH} layers are one straight line: {_spread(none)}, where a linear model has {than}. "
+    said += "" if no_better else "It is better trained here than that model, but as straight. "
+    said += f"With {FULL} they have {_spread(full)}: "
+    said += "the bend between layers is what depth needs." if clearly else "that this is better than a straight line is not shown here."
     ordered = [linear, *variants.values()]
     chart = experiment_bars([each.state() for each in ordered], f"{DEPTH} fully connected layers, by activation function")
-    plane = _plane(feed, kept, best.name, learned, tested)
-    return {
-        "sentence": said, "variants": [each.state() for each in ordered], "none_is_no_better": no_better, "best_is_clearly_better": clearly,
-        "best": best.name,
-    }, [chart, boundaries(plane)]  # fmt: skip
+    plane = _plane(feed, kept, learned, tested)
+    told = [each.state() for each in ordered]
+    found = {"sentence": said, "variants": told, "none_is_no_better": no_better, "full_is_clearly_better": clearly, "full": FULL}
+    return found, [chart, *([boundaries(plane)] if plane else [])]
 
 
 def _numbers(ground: Ground, opponent: Opponent, feed: Feed, learned: np.ndarray) -> list[tuple[str, Layer]]:
@@ -277,18 +339,19 @@ def _stack(ground: Ground, below: Sequence[tuple[str, Layer]], activation: str) 
 
 
 def _logistic(below: Sequence[tuple[str, Layer]], feed: Feed, learned: np.ndarray) -> Layer:
-    """Logistic regression (scikit-learn), its penalty chosen on a fifth of the training examples."""
+    """Logistic regression (scikit-learn), its strength chosen on a fifth of the training examples."""
     from sklearn.linear_model import LogisticRegression
     from threadpoolctl import threadpool_limits
 
     x = torch.cat([x for x, _ in signals_in_batches(list(below), feed, learned)]).numpy()
     y = targets_of(feed, learned)
     cut = max(1, len(x) // 5)
-    best, best_score = LINEAR_PENALTIES[0], -1.0
+    strengths = STRENGTHS if x.size < SMALL else STRENGTHS[:3]
+    best, best_score = strengths[0], -1.0
     with threadpool_limits(torch.get_num_threads()):
-        for strength in LINEAR_PENALTIES:
+        for strength in strengths if len(set(y[cut:])) > 1 else ():
             score = LogisticRegression(C=strength, tol=1e-3, max_iter=200).fit(x[cut:], y[cut:]).score(x[:cut], y[:cut])
-            best, best_score = (strength, score) if score > best_score else (best, best_score)
+            best, best_score = (strength, score) if score >= best_score else (best, best_score)
         fitted = LogisticRegression(C=best, tol=1e-3, max_iter=200).fit(x, y)
     classes = len(feed.output.labels) if isinstance(feed.output, ClassesOutput) else 0
     head = FullyConnected(x.shape[1], classes, "none")
@@ -323,9 +386,9 @@ def how_bent(network: Network, x: Tensor) -> float:
         return float((answers((one + other) / 2) - ends).abs().max() / ends.std().clamp_min(1e-12))
 
 
-def _plane(feed: Feed, kept: dict[str, Network], best: str, learned: np.ndarray, tested: np.ndarray) -> dict[str, Any]:
+def _plane(feed: Feed, kept: dict[str, Network], learned: np.ndarray, tested: np.ndarray) -> dict[str, Any] | None:
     """A flat cut through the space of inputs, through the means of the two classes that are mixed up most: how far each network prefers the
-    one to the other on it, and where test examples of them lie when projected onto it."""
+    one to the other on it, and where test examples of them lie when projected onto it; None where there are too few of them."""
     assert isinstance(feed.output, ClassesOutput)
     none = kept["none"]
     layers = [(layer.name, layer) for layer in none.stack[:2]]
@@ -333,6 +396,9 @@ def _plane(feed: Feed, kept: dict[str, Network], best: str, learned: np.ndarray,
         np.concatenate(part) for part in zip(*[(a.numpy(), b) for a, b in signals_in_batches(layers, feed, learned[:4096])], strict=True)
     )
     first, second = _mixed_up(none, feed, tested)
+    some = targets_of(feed, tested)
+    if min(*((y == label).sum() for label in (first, second)), *((some == label).sum() for label in (first, second))) < 2:
+        return None
     means = [x[y == label].mean(0) for label in (first, second)]
     across = means[1] - means[0]
     length = float(np.linalg.norm(across)) or 1.0
@@ -351,7 +417,7 @@ def _plane(feed: Feed, kept: dict[str, Network], best: str, learned: np.ndarray,
     grid = np.stack(np.meshgrid(np.linspace(-reach[0], reach[0], GRID), np.linspace(-reach[1], reach[1], GRID)), -1).reshape(-1, 2)
     inputs = torch.from_numpy(((means[0] + means[1]) / 2 + grid @ np.stack([across, up])).astype(np.float32))
     prefers = {}
-    for name in ("none", best):
+    for name in ("none", FULL):
         with torch.no_grad():
             values, now = inputs, Context()
             for layer in kept[name].stack[2:]:
@@ -396,19 +462,18 @@ def depth(ground: Ground) -> tuple[dict[str, Any], list[str]]:
             torch.manual_seed(seed)
             network = _deep(ground, x, count)
             epochs = budget / (_flops(network, x) * len(learned))
-            train_one(ground, network, feed, learned, seed, epochs)
+            variant.training_flops = train_one(ground, network, feed, learned, seed, epochs)
             variant.right.append(right_of(network, feed, tested))
-            variant.training_flops, variant.facts = budget, {"epochs": round(epochs, 2)}
+            variant.facts = {"epochs": round(epochs, 2)}
             _tell(ground, variant.name, seed, variant.right[-1])
-    best = max(variants.values(), key=lambda each: each.mean)
-    one = variants[1]
-    clearly = best.interval[0] > one.interval[1]
-    said = f"One layer: {_spread(one)}; {best.name}: {_spread(best)}, for the same number of FLOPs. " + (
-        "Layers build on layers here." if clearly else "More layers are not shown to help on these data."
-    )
-    ordered = list(variants.values())
-    found = {"sentence": said, "variants": [each.state() for each in ordered], "deeper_is_clearly_better": clearly, "best": best.name}
-    return found, [experiment_bars([each.state() for each in ordered], "By number of hidden layers, for the same FLOPs")]
+    one, *deeper = variants.values()
+    better = [each.name for each in deeper if each.above(one)]
+    numbers = ", ".join(f"{each.name} {_spread(each)}" for each in variants.values())
+    said = f"For about as many FLOPs: {numbers}. "
+    said += f"Layers build on layers here: {', '.join(better)} beat one." if better else "More layers are not shown to help on these data."
+    ordered = [each.state() for each in variants.values()]
+    found = {"sentence": said, "variants": ordered, "deeper_that_are_clearly_better": better}
+    return found, [experiment_bars(ordered, "By number of hidden layers, for about as many FLOPs")]
 
 
 def _deep(ground: Ground, x: Tensor, count: int) -> Network:
@@ -448,14 +513,17 @@ def prune(ground: Ground) -> tuple[dict[str, Any], list[str]]:
             variant.training_flops, variant.facts = flops, {"removed": share, "kind": kind}
             _tell(ground, variant.name, seed, variant.right[-1])
     whole = variants["weakest", 0.0]
-    spared = max((share for share in SHARES if variants["weakest", share].mean >= whole.interval[0]), default=0.0)
-    chance = variants.get(("by chance", spared), whole)
+
+    def lost(share: float) -> tuple[float, float, float]:
+        return paired_interval(np.concatenate(variants["weakest", share].right), np.concatenate(whole.right), 0.95)
+
+    spared = max((share for share in SHARES[1:] if lost(share)[1] > -NOT_WORSE), default=0.0)
+    half, chance = variants["weakest", 0.5], variants["by chance", spared or 0.5]
+    without = variants["weakest", spared] if spared else half
     said = (
-        f"Without the weakest {100 * spared:.0f} % of its connections the network has {_spread(variants['weakest', spared])}, with all of "
-        f"them {_spread(whole)}; without as many taken by chance {_spread(chance)}."
-        if spared
-        else f"Even half of the connections are missed, the weakest ones: {_spread(variants['weakest', 0.5])} instead of {_spread(whole)}."
+        f"Without the weakest {without.name.split(' weakest')[0]} of its connections the network has {_spread(without)}, with all of them "
     )
+    said += f"{_spread(whole)}{': they are not missed' if spared else ''}; without as many taken by chance {_spread(chance)}."
     ordered = list(variants.values())
     found = {"sentence": said, "variants": [each.state() for each in ordered], "spared": spared}
     return found, [experiment_bars([each.state() for each in ordered], "Connections removed after training")]
@@ -480,11 +548,9 @@ def _own_network(ground: Ground, feed: Feed, learned: np.ndarray, seed: int) -> 
     recipe = ground.task.recipe(len(learned))
     sizes = ground.task.sizes(feed.input, ground.settings)
     torch.manual_seed(seed)
-    x = feed.input.collate(feed.values.take(learned[:2048]))[0].cpu()
+    x = feed.batch(learned[:2048]).x
     network = ground.task.network(feed.input, feed.output, min(sizes, key=lambda size: abs(size - recipe.size)), x)
-    epochs = ground.settings.epochs or recipe.epochs
-    flops = _flops(network, x) * len(learned) * epochs
-    return train_one(ground, network, feed, learned, seed, epochs, coarse=True), flops
+    return network, train_one(ground, network, feed, learned, seed, ground.settings.epochs or recipe.epochs, coarse=True)
 
 
 # ---------------------------------------------------------------- shuffle
@@ -493,54 +559,33 @@ def _own_network(ground: Ground, feed: Feed, learned: np.ndarray, seed: int) -> 
 def shuffle(ground: Ground) -> tuple[dict[str, Any], list[str]]:
     """The task's own network on the examples as they are; with labels dealt anew (Zhang et al. 2017, https://arxiv.org/abs/1611.03530);
     and, where raw values have places, with the places of all examples mixed in one and the same way."""
-    feeds: dict[str, Callable[[Feed, int], Feed]] = {"as they are": lambda feed, seed: feed, "labels dealt anew": _mixed_labels(ground)}
+    feeds: dict[str, Callable[[int], Feed]] = {"as they are": lambda seed: plain(ground.feed), "labels dealt anew": ground.labels_mixed}
     if len(ground.feed.values.take([0])[0].shape) > 1:
-        feeds["places mixed"] = _mixed_places
+        feeds["places mixed"] = ground.places_mixed
     variants = {name: ground.variant(name, known=[]) for name in feeds}
     for seed in ground.seeds:
         learned, tested = ground.parts(seed)
         for name, variant in variants.items():
-            feed = plain(feeds[name](ground.feed, seed))
+            feed = feeds[name](seed)
             network, variant.training_flops = _own_network(ground, feed, learned, seed)
-            variant.right.append(right_of(network, plain(replace(feed, targets=ground.feed.targets)), tested))
+            variant.right.append(right_of(network, replace(feed, targets=ground.feed.targets), tested))
             variant.facts["known"].append(float(right_of(network, feed, learned[:2048]).mean()))
             _tell(ground, name, seed, variant.right[-1])
     own, labels = variants["as they are"], variants["labels dealt anew"]
     clueless = ground.feed.output.clueless([ground.feed.targets[index] for index in ground.parts(ground.seeds[0])[1]])
-    guess = f" (a guess {percent(clueless[0])} %)" if clueless else ""
-    known = percent(float(np.mean(labels.facts["known"])))
-    said = (
-        f"New examples: {_spread(own)} as they are, {_spread(labels)} with labels dealt anew{guess}; of those that it learned from it then "
-        f"knew {known} % by heart: a score on training examples says nothing."
-    )
+    guess = clueless[0] if clueless else 0.0
+    known = float(np.mean(labels.facts["known"]))
+    said = f"New examples: {_spread(own)} as they are, {_spread(labels)} with labels dealt anew (a guess {percent(guess)} %). "
+    said += f"Of those that it learned from with labels dealt anew it knew {percent(known)} %"
+    by_heart = known > guess + BY_HEART
+    said += " by heart: a score on training examples says nothing." if by_heart else ": so little training is not enough to learn by heart."
     if "places mixed" in variants:
         mixed = variants["places mixed"]
-        needed = mixed.interval[1] < own.interval[0]
-        why = "the network uses what lies beside what" if needed else "that is not shown to matter on these data"
+        why = "the network uses what lies beside what" if own.above(mixed) else "that it uses what lies beside what is not shown here"
         said += f" With places mixed, the same way in all: {_spread(mixed)}: {why}."
     ordered = list(variants.values())
     found = {"sentence": said, "variants": [each.state() for each in ordered]}
     return found, [experiment_bars([each.state() for each in ordered], "Examples as they are, and mixed")]
-
-
-def _mixed_labels(ground: Ground) -> Callable[[Feed, int], Feed]:
-    def mixed(feed: Feed, seed: int) -> Feed:
-        learned = ground.parts(seed)[0]
-        targets = list(feed.targets)
-        order = np.random.Generator(np.random.Philox(key=[7, seed])).permutation(learned)
-        for own, other in zip(learned, order, strict=True):
-            targets[own] = feed.targets[other]
-        return replace(feed, targets=targets)
-
-    return mixed
-
-
-def _mixed_places(feed: Feed, seed: int) -> Feed:
-    """One order for all examples; the last axis, the channels of a place, stays together."""
-    values = [np.asarray(value) for value in feed.values.take(np.arange(len(feed.values)))]
-    count = math.prod(values[0].shape[:-1])
-    order = np.random.Generator(np.random.Philox(key=[8, seed])).permutation(count)
-    return replace(feed, values=Decoded.of([value.reshape(count, -1)[order].reshape(value.shape) for value in values]))
 
 
 EXPERIMENTS: dict[str, Callable[[Ground], tuple[dict[str, Any], list[str]]]] = {

@@ -22,7 +22,6 @@ from lamina.data.raw import FileRaw
 from lamina.data.split import Split
 from lamina.errors import DataError, UsageError, sentence
 from lamina.explain import (
-    Diagnosis,
     Probe,
     diagnose,
     first_filters,
@@ -53,7 +52,7 @@ from lamina.settings import cores
 from lamina.studies import read_again
 from lamina.training.events import read_events
 from lamina.training.run import open_run
-from lamina.training.snapshots import FOLDER, MOMENTS, read_snapshots
+from lamina.training.snapshots import FOLDER, MOMENTS, snapshots_of
 
 PROBED = 2_000
 """Most examples that a probe learns from, and as many that it is scored on."""
@@ -80,8 +79,8 @@ def layers(model: Model, data: Any = None, *, screen: Screen | None = None) -> d
     layers with random weights (where the layers were trained here); what moves its most telling units; a unit, a step and some answers
     opened; and how all that came about. Kept in the run folder as layers.json, and drawn in its report. Raises the errors of lamina.errors.
     """
-    model = _here(model)
-    feed, split, names = _material(model, data, screen or Screen(quiet=True))
+    model, screen = _here(model), screen or Screen(quiet=True)
+    feed, split, names = _material(model, data, screen)
     learned, tested, held_out = _parts(split)
     x, context = feed.input.collate(feed.values.take(learned[:LOOKED_AT]))
     way = model.card.get("way", "deep")
@@ -111,7 +110,10 @@ def layers(model: Model, data: Any = None, *, screen: Screen | None = None) -> d
     found["unit"] = _opened_unit(model, feed, found["units"])
     if run := run_of(model.card):
         write_json(run / LAYERS, found, indent=None)
-        write_report(run, model.card, run / "report.html")
+        try:
+            write_report(run, model.card, run / "report.html")
+        except DataError as error:  # what was found is told all the same
+            screen.warn(f"The report is not drawn anew. {error}")
     return found
 
 
@@ -295,12 +297,7 @@ def _step(model: Model, feed: Feed, split: Split, names: Sequence[str]) -> dict[
 def _replay(model: Model, feed: Feed, learned: np.ndarray, tested: np.ndarray, names: Sequence[str]) -> dict[str, Any] | None:
     """How it came about, where the snapshots of the training are there."""
     run = run_of(model.card)
-    if run is None or model.card.get("way", "deep") != "deep" or not (run / FOLDER).is_dir():
-        return None
-    try:
-        snapshots = read_snapshots(run / FOLDER)
-    except DataError:  # damaged: the rest can still be seen
-        return None
+    snapshots = snapshots_of(run / FOLDER, model.network) if run and model.card.get("way", "deep") == "deep" else []
     if len(snapshots) < 2:
         return None
     probed = isinstance(model.output, ClassesOutput)
@@ -330,8 +327,9 @@ def film(model: Model, out: str | os.PathLike = "", data: Any = None, *, screen:
     return write_film(found, model.card, losses, path)
 
 
-def doctor(target: str | os.PathLike | Model, data: Any = None, *, screen: Screen | None = None) -> list[dict[str, Any]]:
-    """What may be wrong with a training, a run folder's or a model's: {name, evidence, remedy} of each fault that is seen.
+def doctor(target: str | os.PathLike | Model, data: Any = None, *, screen: Screen | None = None) -> dict[str, Any]:
+    """What may be wrong with a training, a run folder's or a model's: {found: [{name, evidence, remedy}] of each fault that is seen,
+    looked: how many checks could look}.
 
     Of an unfinished run the events alone are read. Raises UsageError where there is no run.
     """
@@ -347,18 +345,17 @@ def doctor(target: str | os.PathLike | Model, data: Any = None, *, screen: Scree
         run = opened.folder
         if not opened.finished:
             plan = opened.path("plan.json")
-            return _told(diagnose(gather(run, json.loads(plan.read_text("utf-8")) if plan.exists() else {})))
+            return dataclasses.asdict(diagnose(gather(run, json.loads(plan.read_text("utf-8")) if plan.exists() else {})))
         model = load(run / "model.lamina")
-    facts = json.loads((run / FACTS).read_text("utf-8", "surrogateescape"))
+    try:
+        facts = json.loads((run / FACTS).read_text("utf-8", "surrogateescape"))
+    except (OSError, ValueError) as error:
+        raise DataError(sentence(f"The run folder {run}", f"hold {FACTS}", str(error), "Train anew.")) from error
     if model.card.get("way", "deep") != "deep":  # its network was not trained by steps
-        return _told(diagnose(gather(run, model.card["plan"])))
+        return dataclasses.asdict(diagnose(gather(run, model.card["plan"])))
     model = _here(model)
     feed, split, _ = _material(model, data, screen)
-    return _told(diagnose(gather(run, model.card["plan"], facts, model.network, feed, split)))
-
-
-def _told(found: Sequence[Diagnosis]) -> list[dict[str, Any]]:
-    return [dataclasses.asdict(each) for each in found]
+    return dataclasses.asdict(diagnose(gather(run, model.card["plan"], facts, model.network, feed, split)))
 
 
 # ---------------------------------------------------------------- what is looked at

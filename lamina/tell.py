@@ -68,10 +68,10 @@ def tell_experiment(found: dict[str, Any], out: str, screen: Screen) -> None:
     screen.say(f"Written     {out}, with its chart beside it")
 
 
-def tell_doctor(found: list[dict[str, Any]], screen: Screen) -> None:
-    if not found:
-        screen.say("Nothing wrong was found.")
-    for each in found:
+def tell_doctor(found: dict[str, Any], screen: Screen) -> None:
+    if not found["found"]:
+        screen.say(f"Nothing wrong was found; {found['looked']} checks could look.")
+    for each in found["found"]:
         screen.title(each["name"])
         screen.say(f"    seen by  {each['evidence']}")
         screen.say(f"    remedy   {each['remedy']}")

@@ -100,7 +100,8 @@ def check_inside(network: Network, feed: Feed) -> None:
     found = replay(network, moments, feed, everything, everything, probed)
     assert [each.step for each in found.frames] == [0, 1, 2] and found.frames[2].distance == pytest.approx(0, abs=1e-6)
     evidence = Evidence([], {"precision": "bf16"}, network=network, feed=feed, learned=everything, tested=everything, snapshots=moments)
-    assert all(each.evidence and each.remedy for each in diagnose(evidence))
+    examined = diagnose(evidence)
+    assert examined.looked >= 2 and all(each.evidence and each.remedy for each in examined.found)
     control = with_random_weights(network, feed, everything)
     assert control.describe() == network.describe()
     with torch.no_grad():

@@ -14,14 +14,14 @@ from lamina.classical.features import PictureFeatures
 from lamina.cli import _run
 from lamina.data.batches import Feed
 from lamina.data.cache import Decoded
-from lamina.errors import UsageError
+from lamina.errors import DataError, UsageError
 from lamina.explain import CHECKS, Evidence, diagnose
-from lamina.explain.doctor import bf16_trouble, dead_units, different_sources, saturation, vanishing_gradient
+from lamina.explain.doctor import Unknown, bf16_trouble, dead_units, different_sources, saturation, vanishing_gradient
 from lamina.inputs import ImageInput
 from lamina.layers import Context, FullyConnected, Linear
 from lamina.networks import Network
 from lamina.outputs import ClassesOutput
-from lamina.training.snapshots import Snapshot
+from lamina.training.snapshots import Snapshot, write_snapshot
 
 RNG = np.random.default_rng(0)
 PICTURES = RNG.integers(0, 256, (400, 8, 8, 1)).astype(np.uint8)
@@ -41,6 +41,10 @@ def seen(network: Network, pictures: np.ndarray = PICTURES, **changes) -> Eviden
     return dataclasses.replace(found, **changes)
 
 
+def names(evidence: Evidence) -> list[str]:
+    return [each.name for each in diagnose(evidence).found]
+
+
 def stepped(losses, kind="stepped", **more):
     return [{"event": kind, "leg": "final", "step": 10 * k + 10, "loss": loss, **more} for k, loss in enumerate(losses)]
 
@@ -49,8 +53,9 @@ BEFORE = [{"event": "before", "leg": "final", "loss": 0.7, "clueless_loss": 0.69
 
 
 def test_a_plain_network_has_no_fault():
-    assert diagnose(seen(stack("relu"), events=[*BEFORE, *stepped([0.6, 0.5, 0.4, 0.35, 0.3, 0.3, 0.3])])) == []
-    assert diagnose(Evidence([], {})) == [], "nothing is said where nothing is known"
+    assert names(seen(stack("relu"), events=[*BEFORE, *stepped([0.6, 0.5, 0.4, 0.35, 0.3, 0.3, 0.3])])) == []
+    found = diagnose(Evidence([], {}))
+    assert found.found == [] and found.looked == 0, "nothing is said where nothing is known"
 
 
 def test_dead_units():
@@ -77,7 +82,8 @@ def test_vanishing_gradient():
         early = Snapshot(1, 0.01, network.state_dict())
         found = vanishing_gradient(seen(network, snapshots=[early]))
         assert (found is not None) == faulty
-    assert vanishing_gradient(seen(stack("sigmoid", 10))) is None, "without snapshots nothing is known"
+    with pytest.raises(Unknown):  # without snapshots nothing is known
+        vanishing_gradient(seen(stack("sigmoid", 10)))
 
 
 @pytest.mark.parametrize(
@@ -90,9 +96,9 @@ def test_vanishing_gradient():
     ],
 )
 def test_what_events_tell(events, name):
-    assert [each.name for each in diagnose(Evidence(events, {}))] == [name]
+    assert names(Evidence(events, {})) == [name]
     others = [{**event, "leg": "fold1"} for event in events]
-    assert diagnose(Evidence([*others, {"event": "started", "leg": "final", "step": 0, "steps": 9}], {})) == [], "the last leg is meant"
+    assert names(Evidence([*others, {"event": "started", "leg": "final", "step": 0, "steps": 9}], {})) == [], "the last leg is meant"
 
 
 def test_rate_too_low():
@@ -103,7 +109,7 @@ def test_rate_too_low():
     events = [*BEFORE, *stepped([0.69] * 7)]
     for last, faulty in ((still, True), (other, False)):
         found = diagnose(seen(network, snapshots=[Snapshot(0, 0.0, still), Snapshot(9, 1.0, last)], events=events))
-        assert ("rate too low" in [each.name for each in found]) == faulty
+        assert ("rate too low" in [each.name for each in found.found]) == faulty
 
 
 def answers(truths, labels, probability=0.97):
@@ -113,16 +119,14 @@ def answers(truths, labels, probability=0.97):
 def test_what_answers_tell():
     """Collapse, neglect, a class without signal, label noise: by name, and nothing where the answers are good."""
     truths = ["a"] * 90 + ["b"] * 90 + ["c"] * 90
-    assert diagnose(answers(truths, truths)) == []
-    assert [each.name for each in diagnose(answers(["a"] * 90 + ["b"] * 20, ["a"] * 110))] == ["collapse to the majority"]
-    assert [each.name for each in diagnose(answers(["a"] * 90 + ["b"] * 20, ["a"] * 90 + ["b"] * 6 + ["a"] * 14))] == [
-        "rare classes neglected"
-    ]
+    assert names(answers(truths, truths)) == []
+    assert names(answers(["a"] * 90 + ["b"] * 20, ["a"] * 110)) == ["collapse to the majority"]
+    assert names(answers(["a"] * 90 + ["b"] * 20, ["a"] * 90 + ["b"] * 6 + ["a"] * 14)) == ["rare classes neglected"]
     mixed = ["a"] * 90 + ["b"] * 90 + ["a", "b", "c"] * 5 + ["a", "b"] * 37 + ["a"]
     found = diagnose(answers(truths, mixed))
-    assert "a class without signal" in [each.name for each in found] and "of c" in found[-1].evidence
+    assert [each.name for each in found.found] == ["a class without signal"] and "of c" in found.found[0].evidence
     noisy = truths[:60] + ["b"] * 30 + truths[90:150] + ["c"] * 30 + truths[180:240] + ["a"] * 30
-    assert [each.name for each in diagnose(answers(truths, noisy, 0.68))] == ["label noise"]
+    assert names(answers(truths, noisy, 0.68)) == ["label noise"]
 
 
 def test_different_sources():
@@ -152,12 +156,13 @@ def test_a_training_is_examined(tmp_path, capsys):
     settings = {"out": tmp_path / "m.lamina", "runs": tmp_path / "runs", "epochs": 3, "width": 8, "threads": 1, "verdict_share": 0}
     model = lamina.train(noisy_stripes(1500), screen=lamina.pipeline.Screen(), **settings)
     told = capsys.readouterr().out
-    assert model.card["doctor"] == [] and f"{len(CHECKS)} checks, nothing wrong found" in told
-    assert inside.doctor(model) == []
+    found = model.card["doctor"]
+    assert found["found"] == [] and found["looked"] >= 10 and f"{found['looked']} of {len(CHECKS)} checks could look" in told
+    assert inside.doctor(model) == found
     run = next((tmp_path / "runs").iterdir())
     assert "Nothing wrong" in (run / "report.html").read_text()
     (run / "card.json").unlink()
-    assert inside.doctor(run) == []
+    assert inside.doctor(run)["found"] == [] and inside.doctor(run)["looked"] < found["looked"]
     event = {"event": "finished", "time": 0.0, "leg": "final", "step": 1, "seconds": 1.0, "waited": 0.9}
     with open(run / "events.jsonl", "a") as file:
         file.write(json.dumps(event) + "\n")
@@ -184,4 +189,32 @@ def test_one_that_breaks_is_named(tmp_path):
                          width=8, verdict_share=0)  # fmt: skip
     finally:
         del tasks.TASKS["broken"]
-    assert "exploding gradient" in [each["name"] for each in inside.doctor(next((tmp_path / "runs").iterdir()))]
+    assert "exploding gradient" in [each["name"] for each in inside.doctor(next((tmp_path / "runs").iterdir()))["found"]]
+
+
+def test_short_trainings_are_not_judged():
+    """After a few steps nothing is said of the rate or of classes; a fault of the units is told all the same."""
+    events = [*BEFORE, *stepped([0.69] * 7), {"event": "finished", "leg": "final", "step": 12, "seconds": 1.0, "waited": 0.0}]
+    network = stack("relu")
+    still = network.state_dict()
+    moments = [Snapshot(0, 0.0, still), Snapshot(12, 1.0, still)]
+    assert names(seen(network, snapshots=moments, events=events)) == []
+    with torch.no_grad():
+        network.layers["hidden2"].weights.bias[:] = -1e3
+    assert "dead units" in names(seen(network, snapshots=moments, events=events))
+
+
+def test_what_is_damaged_is_left_out(tmp_path):
+    """Snapshots of another network, a line that is no event, a damaged snapshot: the doctor says what it still can."""
+    settings = {"out": tmp_path / "m.lamina", "runs": tmp_path / "runs", "epochs": 2, "width": 8, "threads": 1, "verdict_share": 0}
+    model = lamina.train(noisy_stripes(1200), **settings)
+    run = next((tmp_path / "runs").iterdir())
+    whole = inside.doctor(model)["looked"]
+    with open(run / "events.jsonl", "a") as file:
+        file.write('[1]\n{"no": "event"}\n')
+    write_snapshot(run / "snapshots", 0, Snapshot(0, 0.0, {"other": torch.ones(3)}))
+    assert 0 < inside.doctor(model)["looked"] < whole
+    assert inside.layers(model)["replay"] is None
+    (run / "report.json").unlink()
+    with pytest.raises(DataError, match="report"):
+        inside.doctor(run)

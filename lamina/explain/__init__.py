@@ -1,7 +1,7 @@
 """What every layer, unit and step of a network does: numbers, never pictures. Written on named layers, so any network and any input."""
 
 from lamina.explain.attribution import Attribution, why
-from lamina.explain.doctor import CHECKS, Diagnosis, Evidence, diagnose
+from lamina.explain.doctor import CHECKS, Diagnosis, Evidence, Examination, diagnose
 from lamina.explain.filters import first_filters, seen_filters, selectivity
 from lamina.explain.layers import LayerFacts, Probe, look_at_layers, probe_layers, receptive_fields, with_random_weights
 from lamina.explain.replay import Replay, replay
@@ -10,7 +10,7 @@ from lamina.explain.unit import Unit, open_unit
 from lamina.explain.units import TellingUnit, telling_units
 
 __all__ = [
-    "CHECKS", "Attribution", "Diagnosis", "Evidence", "LayerFacts", "LayerStep", "Mistake", "OpenedStep", "Probe", "Replay", "TellingUnit",
-    "Unit", "diagnose", "first_filters", "look_at_layers", "open_step", "open_unit", "plan_of", "probe_layers", "receptive_fields",
-    "replay", "seen_filters", "selectivity", "telling_units", "why", "with_random_weights",
+    "CHECKS", "Attribution", "Diagnosis", "Evidence", "Examination", "LayerFacts", "LayerStep", "Mistake", "OpenedStep", "Probe",
+    "Replay", "TellingUnit", "Unit", "diagnose", "first_filters", "look_at_layers", "open_step", "open_unit", "plan_of", "probe_layers",
+    "receptive_fields", "replay", "seen_filters", "selectivity", "telling_units", "why", "with_random_weights",
 ]  # fmt: skip

@@ -9,8 +9,9 @@ from __future__ import annotations
 import copy
 import functools
 import math
+import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,17 +20,21 @@ import torch
 from torch import Tensor
 
 from lamina.classical.fit import PENALTIES, Few, deal_out, fit_scale
-from lamina.data.batches import Feed
-from lamina.explain.layers import BATCH, is_trained, readable
+from lamina.data.batches import Batch, Feed
+from lamina.explain.layers import BATCH, is_trained, length_of, readable
 from lamina.layers import Context
 from lamina.metrics import mean_recall, wilson_interval
 from lamina.networks import Network
 from lamina.outputs import ClassesOutput, Progress
 from lamina.screen import percent
-from lamina.training.snapshots import Snapshot
+from lamina.training.snapshots import Snapshot, put_snapshot
 
-LOOKED_AT = 256
-"""Training examples whose signals and gradients are looked at."""
+LOOKED_AT, AT_ONCE = 256, 32
+"""Training examples whose signals and gradients are looked at, so many at once …"""
+SECONDS = 0.5
+"""… and so long, for each of the things that are looked at."""
+FEWEST_STEPS = 60
+"""With fewer nothing is said of what was learned."""
 DEAD = 0.3
 """Share of a layer's units that never change."""
 BOUND, SATURATED = 0.02, 0.5
@@ -97,51 +102,116 @@ class Evidence:
     def some(self) -> np.ndarray:
         return np.random.Generator(np.random.Philox(key=0)).permutation(self.learned)[:LOOKED_AT]
 
+    def batches(self) -> Iterator[Batch]:
+        """Some training examples, a few at once, as long as there is time (the first few in any case)."""
+        if self.network is None or self.feed is None or not len(self.some):
+            raise Unknown
+        start = time.monotonic()
+        for place in range(0, len(self.some), AT_ONCE):
+            if place and time.monotonic() - start > SECONDS:
+                return
+            batch = self.feed.batch(self.some[place : place + AT_ONCE])
+            yield batch._replace(x=batch.x.cpu(), target=batch.target.cpu())
+
     @functools.cached_property
-    def signals(self) -> dict[str, Tensor]:
-        """[n x places, units] after each trained layer but the last, for some training examples."""
-        if self.network is None or self.feed is None:
-            return {}
-        parts: dict[str, list[Tensor]] = {layer.name: [] for layer in self.network.stack[:-1] if is_trained(layer)}
+    def signals(self) -> dict[str, Signals]:
+        """Of each trained layer but the last, for some training examples."""
+        network = self.network
+        found: dict[str, Signals] = {}
         with torch.no_grad():
-            for batch in self.feed.in_order(self.some.tolist(), BATCH):
-                for name, x, _ in self.network.eval().walk(batch.x.cpu(), batch.context):
-                    if name in parts:
-                        parts[name].append(x.float().movedim(1, -1).flatten(0, -2) if x.ndim == 4 else x.float().flatten(0, -2))
-        return {name: torch.cat(each) for name, each in parts.items()}
+            for batch in self.batches():
+                assert network is not None
+                trained = {layer.name for layer in network.stack[:-1] if is_trained(layer)}
+                for name, x, _ in network.eval().walk(batch.x, batch.context):
+                    if name in trained:
+                        places = x.float().movedim(1, -1).flatten(0, -2) if x.ndim == 4 else x.float().flatten(0, -2)
+                        found[name] = found.get(name, Signals.none(places.shape[-1])).with_more(places)
+        return found
 
     @functools.cached_property
     def gradients(self) -> dict[str, float]:
         """By trained layer: length of the gradient for its weights, as a share of their length, early in training on some examples."""
         early = [snapshot for snapshot in self.snapshots if snapshot.step > 0]
         if self.network is None or self.feed is None or not early:
-            return {}
-        network = copy.deepcopy(self.network).cpu()
-        own = network.state_dict()
-        network.load_state_dict({name: value.to(own[name].dtype) for name, value in early[0].weights.items()})
-        network.eval().zero_grad(set_to_none=True)
-        batch = self.feed.batch(self.some)
+            raise Unknown
+        network = copy.deepcopy(self.network).cpu().eval()
+        put_snapshot(network, early[0])
+        network.zero_grad(set_to_none=True)
         progress = Progress(torch.zeros(()), torch.tensor(early[0].step))
         with torch.enable_grad():
-            hidden, context = network.hidden(batch.x.cpu(), batch.context)
-            total, count = self.feed.output.loss(hidden, network.head, batch.target.cpu(), context, progress)
-            (total / count).backward()
+            for batch in self.batches():
+                hidden, context = network.hidden(batch.x, batch.context)
+                self.feed.output.loss(hidden, network.head, batch.target, context, progress)[0].backward()
         found = {}
         for layer in network.stack:
             matrices = [value for value in layer.parameters() if value.requires_grad and value.ndim > 1 and value.grad is not None]
-            length, gradient = (_length(each) for each in (matrices, [value.grad for value in matrices if value.grad is not None]))
+            length, gradient = (length_of(each) for each in (matrices, [value.grad for value in matrices if value.grad is not None]))
             if length > 0:
                 found[layer.name] = gradient / length
         return found
 
+    @functools.cached_property
+    def short(self) -> bool:
+        """Whether there were too few steps to judge what was learned."""
+        finished = self.told("finished")
+        return bool(finished) and finished[-1]["step"] < FEWEST_STEPS
 
-def _length(values: Sequence[Tensor]) -> float:
-    return math.sqrt(sum(float(value.detach().float().square().sum()) for value in values))
+
+class Unknown(Exception):
+    """Raised by a check whose evidence is not at hand."""
 
 
-def diagnose(evidence: Evidence) -> list[Diagnosis]:
+@dataclass(frozen=True)
+class Signals:
+    """What is known of the signals of one layer, added up batch by batch; tensors are by unit."""
+
+    count: int
+    total: Tensor
+    squares: Tensor
+    low: Tensor
+    high: Tensor
+    top: float
+    """How many lie within BOUND of 1 …"""
+    middle: float
+    """… of 0 …"""
+    bottom: float
+    """… and of -1."""
+
+    @staticmethod
+    def none(units: int) -> Signals:
+        zeros = torch.zeros(units, dtype=torch.float64)
+        return Signals(0, zeros, zeros, torch.full((units,), torch.inf), torch.full((units,), -torch.inf), 0, 0, 0)
+
+    def with_more(self, x: Tensor) -> Signals:
+        """With those of x [n, units], too."""
+        near = [float(((x - end).abs() < BOUND).sum()) for end in (1.0, 0.0, -1.0)]
+        wide = x.double()
+        return Signals(
+            self.count + len(x), self.total + wide.sum(0), self.squares + wide.square().sum(0), torch.minimum(self.low, x.amin(0)),
+            torch.maximum(self.high, x.amax(0)), self.top + near[0], self.middle + near[1], self.bottom + near[2],
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Examination:
+    """What the doctor says, and how many of its checks could look."""
+
+    found: list[Diagnosis]
+    looked: int
+
+
+def diagnose(evidence: Evidence) -> Examination:
     """All faults that are seen."""
-    return [found for check in CHECKS if (found := check(evidence)) is not None]
+    found, looked = [], 0
+    for check in CHECKS:
+        try:
+            diagnosis = check(evidence)
+        except Unknown:
+            continue
+        looked += 1
+        if diagnosis is not None:
+            found.append(diagnosis)
+    return Examination(found, looked)
 
 
 # ---------------------------------------------------------------- the units
@@ -149,27 +219,26 @@ def diagnose(evidence: Evidence) -> list[Diagnosis]:
 
 def dead_units(seen: Evidence) -> Diagnosis | None:
     worst = ("", 0.0)
-    for name, x in seen.signals.items():
-        still = float((x.std(0) < 1e-6 * (1 + x.mean(0).abs())).float().mean())
+    for name, each in seen.signals.items():
+        still = float((each.high - each.low <= 1e-6 * (1 + each.high.abs())).float().mean())
         worst = max(worst, (name, still), key=lambda each: each[1])
     if worst[1] < DEAD:
         return None
     return Diagnosis(
         "dead units",
-        f"{percent(worst[1])} % of the units of {worst[0]} put out one and the same signal for {len(seen.some)} training examples",
+        f"{percent(worst[1])} % of the units of {worst[0]} put out one and the same signal for all training examples looked at",
         "A lower learning rate, or another start of the weights; dead units of that layer cost time and know nothing.",
     )
 
 
 def saturation(seen: Evidence) -> Diagnosis | None:
-    for name, x in seen.signals.items():
-        low, high = float(x.min()), float(x.max())
+    for name, each in seen.signals.items():
+        low, high = float(each.low.min()), float(each.high.max())
         if high > 1 + 1e-6 or low < -1 - 1e-6 or high - low < 0.9:  # no function with ends, or far from them
             continue
-        floor = -1.0 if low < -BOUND else 0.0
-        top, bottom = x > 1 - BOUND, x < floor + BOUND
-        share = float((top | bottom).float().mean())
-        if bool(top.any()) and bool(bottom.any()) and share > SATURATED:
+        bottom = each.bottom if low < -BOUND else each.middle
+        share = (each.top + bottom) / max(1, each.count * len(each.low))
+        if each.top and bottom and share > SATURATED:
             return Diagnosis(
                 "saturation",
                 f"{percent(share)} % of the signals of {name} lie at the ends of their range, where nothing moves them",
@@ -180,7 +249,7 @@ def saturation(seen: Evidence) -> Diagnosis | None:
 
 def vanishing_gradient(seen: Evidence) -> Diagnosis | None:
     if len(seen.gradients) < 3:
-        return None
+        raise Unknown
     (first, gradient), *others = seen.gradients.items()
     most = max(value for _, value in others)
     if not most > 0 or not gradient < VANISHING * most:
@@ -196,16 +265,14 @@ def exploding_gradient(seen: Evidence) -> Diagnosis | None:
     broken = [event for event in seen.told("revised") if event["kind"] == "rate"]
     if broken:
         said = f"the loss was no number at step {broken[0]['step']} or soon after it"
-    elif len(seen.gradients) >= 3:
-        (first, gradient), *others = seen.gradients.items()
-        least = min(value for _, value in others)
-        if not gradient > EXPLODING * max(least, 1e-12):
-            return None
-        said = (
-            f"early in training the error that comes back to {first} moves its weights {gradient / least:.0e} times as much as those above"
-        )
     else:
-        return None
+        if len(seen.gradients) < 3:
+            raise Unknown
+        (first, gradient), *others = seen.gradients.items()
+        least = max(1e-12, min(value for _, value in others))
+        if gradient <= EXPLODING * least:
+            return None
+        said = f"early in training the error that comes back to {first} moves its weights {gradient / least:.0e} times as much as others"
     return Diagnosis("exploding gradient", said, "A lower learning rate, smaller first weights, normalization; look for extreme values.")
 
 
@@ -217,15 +284,17 @@ def _losses(seen: Evidence) -> tuple[float, list[tuple[float, float]]]:
     before = seen.told("before")
     steps = [event for event in seen.told("stepped") if math.isfinite(event["loss"])]
     last = max((event["step"] for event in steps), default=0)
-    if not before or len(steps) < SUFFICIENT_READS:
-        return 0.0, []
+    if not before or len(steps) < SUFFICIENT_READS or seen.short:
+        raise Unknown
     return max(before[-1].get("clueless_loss") or 0.0, before[-1]["loss"]), [(event["step"] / last, event["loss"]) for event in steps]
 
 
 def rate_too_high(seen: Evidence) -> Diagnosis | None:
     clueless, losses = _losses(seen)
     early = [loss for share, loss in losses if EARLY[0] <= share <= EARLY[1]]
-    if len(early) < 2 or not float(np.median(early)) > TOO_HIGH * clueless:
+    if len(early) < 2:
+        raise Unknown
+    if not float(np.median(early)) > TOO_HIGH * clueless:
         return None
     return Diagnosis(
         "rate too high",
@@ -236,15 +305,15 @@ def rate_too_high(seen: Evidence) -> Diagnosis | None:
 
 def rate_too_low(seen: Evidence) -> Diagnosis | None:
     clueless, losses = _losses(seen)
-    if not losses or len(seen.snapshots) < 2 or not losses[-1][1] > LITTLE_LEARNED * clueless:
-        return None
-    moved = weights_moved(seen.network, seen.snapshots) if seen.network is not None else 1.0
-    if moved > LITTLE_MOVED:
+    if seen.network is None or len(seen.snapshots) < 2:
+        raise Unknown
+    moved = weights_moved(seen.network, seen.snapshots)
+    if moved > LITTLE_MOVED or losses[-1][1] < LITTLE_LEARNED * clueless:
         return None
     return Diagnosis(
         "rate too low",
         f"the weights hardly turned (1 - cosine {moved:.1e}), and the loss went from {clueless:.3f} to {losses[-1][1]:.3f} only",
-        "A learning rate ten times higher, or more steps.",
+        "More steps, or a learning rate ten times higher.",
     )
 
 
@@ -262,8 +331,8 @@ def weights_moved(network: Network, snapshots: Sequence[Snapshot]) -> float:
 
 
 def collapse(seen: Evidence) -> Diagnosis | None:
-    if not seen.labels:
-        return None
+    if not seen.labels or seen.short:
+        raise Unknown
     label, count = Counter(seen.labels).most_common(1)[0]
     others = [told == truth for told, truth in zip(seen.labels, seen.truths, strict=True) if truth != label]
     if count < COLLAPSED * len(seen.labels) or len(others) < LEAST_OF_CLASS or np.mean(others) > 1 - COLLAPSED:
@@ -277,7 +346,9 @@ def collapse(seen: Evidence) -> Diagnosis | None:
 
 def rare_classes_neglected(seen: Evidence) -> Diagnosis | None:
     counts = Counter(seen.truths)
-    if len(counts) < 2 or min(counts.values()) < LEAST_OF_CLASS or collapse(seen) is not None:
+    if len(counts) < 2 or min(counts.values()) < LEAST_OF_CLASS or seen.short:
+        raise Unknown
+    if collapse(seen) is not None:
         return None
     score = float(np.mean([told == truth for told, truth in zip(seen.labels, seen.truths, strict=True)]))
     recall = mean_recall(list(seen.labels), list(seen.truths))
@@ -293,14 +364,14 @@ def rare_classes_neglected(seen: Evidence) -> Diagnosis | None:
 def class_without_signal(seen: Evidence) -> Diagnosis | None:
     known, told = Counter(seen.truths), Counter(seen.labels)
     right = Counter(truth for truth, label in zip(seen.truths, seen.labels, strict=True) if truth == label)
-    if len(known) < 3:
-        return None
+    if seen.short:
+        raise Unknown
     quality = {label: 2 * right[label] / (known[label] + told[label]) for label in known if known[label] >= LEAST_OF_CLASS}
     if len(quality) < 3:
-        return None
+        raise Unknown
     worst = min(quality, key=lambda label: quality[label])
     others = float(np.mean([value for label, value in quality.items() if label != worst]))
-    highest = wilson_interval(right[worst], known[worst])[1]
+    highest = wilson_interval(right[worst], known[worst], 1 - 0.05 / len(quality))[1]  # the worst of so many
     if quality[worst] > NO_SIGNAL * others or highest > 0.6 * others:
         return None
     return Diagnosis(
@@ -311,8 +382,8 @@ def class_without_signal(seen: Evidence) -> Diagnosis | None:
 
 
 def label_noise(seen: Evidence) -> Diagnosis | None:
-    if len(seen.probabilities) < 50:
-        return None
+    if len(seen.probabilities) < 50 or seen.short:
+        raise Unknown
     most = float(np.quantile(seen.probabilities, SUREST))
     share = float(np.mean([told == truth for told, truth in zip(seen.labels, seen.truths, strict=True)]))
     guess = Counter(seen.truths).most_common(1)[0][1] / len(seen.truths)
@@ -320,24 +391,27 @@ def label_noise(seen: Evidence) -> Diagnosis | None:
         return None
     return Diagnosis(
         "label noise",
-        f"however clear an example is, the network is hardly ever surer than {percent(most)} %, and it is right in {percent(share)} %",
-        "lamina suspects DATA: correct the table that it writes, and train again with --labels.",
+        f"however clear an example is, the network is hardly ever surer than {percent(most)} %, and right in {percent(share)} %: labels "
+        "are wrong, or classes overlap",
+        "lamina suspects DATA: look at the table that it writes, correct what is wrong, and train again with --labels.",
     )
 
 
 def over_fitting(seen: Evidence) -> Diagnosis | None:
     checks = [event for event in seen.told("checked") if math.isfinite(event["loss"])]
     remedy = "More examples, fewer epochs, a smaller --width, or --start-from layers that were trained on more."
-    if len(checks) >= 4:
+    if len(checks) >= 4 and checks[-1].get("score") is not None:
         least = min(checks, key=lambda event: event["loss"])
         if checks[-1]["loss"] > RISE * least["loss"] and checks[-1]["step"] >= least["step"] + 2 * checks[0]["step"]:
             said = f"the loss on held-out examples rose from {least['loss']:.3f} at step {least['step']} to {checks[-1]['loss']:.3f}"
             return Diagnosis("over-fitting", said, remedy)
     if seen.network is None or seen.feed is None or not seen.labels or not isinstance(seen.feed.output, ClassesOutput):
-        return None
-    batch = seen.feed.batch(seen.some)
+        raise Unknown
+    right = []
     with torch.no_grad():
-        known = float((seen.network.eval()(batch.x.cpu(), batch.context)[0].argmax(1) == batch.target.cpu()).float().mean())
+        for batch in seen.batches():
+            right.append((seen.network.eval()(batch.x, batch.context)[0].argmax(1) == batch.target).float())
+    known = float(torch.cat(right).mean())
     new = float(np.mean([told == truth for told, truth in zip(seen.labels, seen.truths, strict=True)]))
     if known < KNOWN or known - new < GAP:
         return None
@@ -349,7 +423,9 @@ def over_fitting(seen: Evidence) -> Diagnosis | None:
 
 def starved_loader(seen: Evidence) -> Diagnosis | None:
     finished = seen.told("finished")
-    if not finished or finished[-1]["waited"] < WAITED:
+    if not finished:
+        raise Unknown
+    if finished[-1]["waited"] < WAITED:
         return None
     return Diagnosis(
         "starved loader",
@@ -360,7 +436,7 @@ def starved_loader(seen: Evidence) -> Diagnosis | None:
 
 def different_sources(seen: Evidence) -> Diagnosis | None:
     if seen.network is None or seen.feed is None or min(len(seen.tested), len(seen.learned)) < COMPARED // 4:
-        return None
+        raise Unknown
     random = np.random.Generator(np.random.Philox(key=2))
     count = min(COMPARED, len(seen.tested), len(seen.learned))
     own, others = random.permutation(seen.learned)[:count], random.permutation(seen.tested)[:count]
@@ -386,16 +462,20 @@ def different_sources(seen: Evidence) -> Diagnosis | None:
 
 
 def bf16_trouble(seen: Evidence) -> Diagnosis | None:
-    if seen.network is None or seen.feed is None or seen.plan.get("precision") != "bf16" or not isinstance(seen.feed.output, ClassesOutput):
+    if seen.network is None or seen.feed is None or not seen.plan or not isinstance(seen.feed.output, ClassesOutput):
+        raise Unknown
+    if seen.plan.get("precision") != "bf16":
         return None
-    batch = seen.feed.batch(seen.some)
-    x, network = batch.x.cpu(), seen.network.eval()
-    with torch.no_grad():
-        exact = network(x, batch.context)[0]
-        with torch.autocast("cpu", torch.bfloat16):
-            rounded = network(x, batch.context)[0].float()
-    differ = float((exact.argmax(1) != rounded.argmax(1)).float().mean())
-    if bool(torch.isfinite(rounded).all()) and differ < DISAGREE:
+    network, differing, finite, count = seen.network.eval(), 0, True, 0
+    for batch in seen.batches():
+        with torch.no_grad():
+            exact = network(batch.x, batch.context)[0]
+            with torch.autocast("cpu", torch.bfloat16):
+                rounded = network(batch.x, batch.context)[0].float()
+        differing, count = differing + int((exact.argmax(1) != rounded.argmax(1)).sum()), count + len(batch.x)
+        finite = finite and bool(torch.isfinite(rounded).all())
+    differ = differing / count
+    if finite and differ < DISAGREE:
         return None
     return Diagnosis(
         "bf16 trouble",

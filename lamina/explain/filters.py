@@ -29,7 +29,9 @@ def first_filters(network: Network) -> dict[str, Any]:
     return {}
 
 
-def seen_filters(network: Network, x: Tensor, context: Context, units: Sequence[int] | None = None) -> dict[str, Any]:
+def seen_filters(
+    network: Network, x: Tensor, context: Context, units: Sequence[int] | None = None, most: int | None = SHOWN
+) -> dict[str, Any]:
     """{layer, units, values [units, channels, rows, columns]}: the filters of the first trained layer as if they lay on the raw numbers.
 
     That is how each of its middle units answers to a little more of each number of a plain input, the mean of x [N, ...]. Empty where raw
@@ -45,7 +47,7 @@ def seen_filters(network: Network, x: Tensor, context: Context, units: Sequence[
         for each in layers[: layers.index(layer) + 1]:
             signals, now = each(signals, now)
         middle = middle_of(signals, now)[0]
-        chosen = list(range(min(SHOWN, len(middle)))) if units is None else list(units)
+        chosen = list(range(len(middle)))[:most] if units is None else list(units)
         grads = torch.stack([torch.autograd.grad(middle[unit], plain, retain_graph=True)[0][0] for unit in chosen])
     (top, bottom), (left, right), _ = touched(grads.abs().sum(0))
     values = grads[:, top:bottom, left:right].permute(0, 3, 1, 2)

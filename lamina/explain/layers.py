@@ -107,6 +107,11 @@ def receptive_fields(network: Network, x: Tensor, context: Context) -> dict[str,
     return fields
 
 
+def length_of(values: Sequence[Tensor]) -> float:
+    """Of all of them together, as one vector."""
+    return math.sqrt(sum(float(value.detach().float().square().sum()) for value in values))
+
+
 def middle_of(signals: Tensor, context: Context) -> Tensor:
     """[N, channels] of the place in the middle: maps are [N, C, H, W], sequences [N, T, D]; [N, D] has one place."""
     if signals.ndim == 4:

@@ -16,7 +16,7 @@ from lamina.explain.doctor import weights_moved
 from lamina.explain.filters import seen_filters
 from lamina.explain.layers import LOOKED_AT, is_trained, probe_layers
 from lamina.networks import Network
-from lamina.training.snapshots import Snapshot
+from lamina.training.snapshots import Snapshot, put_snapshot
 
 FILTERS = 16
 CONNECTIONS = 10
@@ -79,11 +79,11 @@ def replay(network: Network, snapshots: Sequence[Snapshot], feed: Feed, learned:
         for name, value in network.named_parameters()
         if value.requires_grad and value.ndim > 1 and bool(snapshots[0].weights[name].any())
     ]
-    _put(network, snapshots[-1])
+    put_snapshot(network, snapshots[-1])
     example = _sure(network, feed, tested) if probed else None
     frames = []
     for snapshot in snapshots:
-        _put(network, snapshot)
+        put_snapshot(network, snapshot)
         filters = seen_filters(network, x, context, units) if units else {}
         probe = probe_layers(network, feed, learned, tested, last_hidden)[0] if probed else None
         frames.append(Frame(
@@ -110,19 +110,12 @@ def _shares(network: Network, feed: Feed, example: int) -> list[float]:
         return [round(value, 4) for value in torch.softmax(network(batch.x.cpu(), batch.context)[0].float(), 1)[0].tolist()]
 
 
-def _put(network: Network, snapshot: Snapshot) -> None:
-    own = network.state_dict()
-    network.load_state_dict({name: value.to(own[name].dtype) for name, value in snapshot.weights.items()})
-
-
 def _units(network: Network, snapshots: Sequence[Snapshot], x: Tensor, context: Any) -> list[int]:
     """The filters that changed most, in their order."""
     seen = []
     for snapshot in (snapshots[0], snapshots[-1]):
-        _put(network, snapshot)
-        layer = next((layer for layer in network.stack if is_trained(layer)), None)
-        count = 0 if layer is None else max((len(value) for value in layer.parameters() if value.ndim > 1), default=0)
-        found = seen_filters(network, x, context, range(count)) if count else {}
+        put_snapshot(network, snapshot)
+        found = seen_filters(network, x, context, most=None)
         if not found:
             return []
         values = torch.tensor(found["values"]).flatten(1)

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from lamina.data.batches import Batch, step_seed
+from lamina.explain.layers import length_of
 from lamina.model import Model
 from lamina.networks import Network
 from lamina.outputs import ClassesOutput, Progress
@@ -89,9 +87,9 @@ def open_step(model: Model, batches: list[Batch], plan: Plan, fraction: float = 
     layers = []
     for layer in network.stack:
         before, now = kept[layer.name], [value.detach() for value in layer.parameters()]
-        gradient = _length([value.grad for value in layer.parameters() if value.grad is not None])
-        change = _length([b - a for a, b in zip(before, now, strict=True)])
-        layers.append(LayerStep(layer.name, *signals[layer.name], gradient, _length(before), change))
+        gradient = length_of([value.grad for value in layer.parameters() if value.grad is not None])
+        change = length_of([b - a for a, b in zip(before, now, strict=True)])
+        layers.append(LayerStep(layer.name, *signals[layer.name], gradient, length_of(before), change))
     clueless = model.output.clueless([target for batch in batches for target in batch.target.tolist()])
     perfect = model.output.least_loss()
     return OpenedStep(layers, float(made.loss), perfect, clueless[1] if clueless else None, total / max(1.0, count), made.rate, mistakes)
@@ -130,10 +128,6 @@ def _signals(network: Network, batch: Batch) -> dict[str, tuple[tuple[int, ...],
         }
     network.load_state_dict(kept)
     return found
-
-
-def _length(values: Sequence[Tensor]) -> float:
-    return math.sqrt(sum(float(value.float().square().sum()) for value in values))
 
 
 def plan_of(card: dict[str, Any]) -> Plan:

@@ -24,8 +24,8 @@ from lamina.training.run import Run, new_run, open_run
 
 __all__ = ["audit_data", "read_for", "resume", "train", "version"]
 
-TAIL_SECONDS = 6.0
-"""Kept back from --minutes for the verdict's sentence, saving and the report."""
+TAIL_SECONDS = 8.0
+"""Kept back from --minutes for the verdict's sentence, the doctor, saving and the report."""
 
 
 def train(
@@ -101,8 +101,8 @@ def _run(data: Any, run: Run, settings: Settings, out: Path, screen: Screen, beg
         except (Interrupted, KeyboardInterrupt) as error:
             told = str(error) or "Stopped."
             raise Interrupted(f"{told} Nothing is lost. To go on: lamina resume {run.folder}") from error
-        diagnoses = examine(prepared, plan, learned, screen)
-        model = record(prepared, plan, saved, verdict, others, diagnoses, out, time.monotonic() - start)
+        examination = examine(prepared, plan, learned, screen)
+        model = record(prepared, plan, saved, verdict, others, examination, out, time.monotonic() - start)
     screen.say(f"Saved       {out}, run folder {run.folder}")
     screen.say(f"Report      {run.path('report.html')}")
     return model

@@ -16,7 +16,7 @@ from lamina.classical.verdict import Verdict
 from lamina.data.batches import Feed
 from lamina.data.files import write_json
 from lamina.data.split import Split
-from lamina.explain import CHECKS, Diagnosis, Evidence, diagnose
+from lamina.explain import CHECKS, Evidence, Examination, diagnose
 from lamina.model import Material, Model
 from lamina.networks import Network
 from lamina.pipeline.learning import Learned
@@ -27,7 +27,7 @@ from lamina.screen import Screen
 from lamina.training.events import read_events
 from lamina.training.plan import Plan
 from lamina.training.run import FINISHED
-from lamina.training.snapshots import FOLDER, read_snapshots
+from lamina.training.snapshots import FOLDER, snapshots_of
 
 MISTAKES_SHOWN = 24
 
@@ -38,14 +38,14 @@ def record(
     learned: Learned,
     verdict: Verdict | None,
     others: list[Any],
-    diagnoses: list[Diagnosis],
+    examination: Examination,
     out: Path,
     seconds: float,
 ) -> Model:
     """Save the model, its card and the report; `others` are the answers of the other way to the test examples."""
     run, model = prepared.run, learned.model
     card = {"model": str(out), **make_card(prepared, plan, learned, verdict, seconds)}
-    card["doctor"] = [dataclasses.asdict(each) for each in diagnoses]
+    card["doctor"] = dataclasses.asdict(examination)
     model.card = card
     model.material = Material(
         replace(prepared.feed, values=prepared.feed.values.here(), input=model.input.single(), device=torch.device("cpu")),
@@ -61,14 +61,14 @@ def record(
     return model
 
 
-def examine(prepared: Prepared, plan: Plan, learned: Learned, screen: Screen) -> list[Diagnosis]:
+def examine(prepared: Prepared, plan: Plan, learned: Learned, screen: Screen) -> Examination:
     """What the doctor says of the training, told."""
     facts = report_facts(prepared, learned, [], shown=0)
     found = diagnose(gather(prepared.run.folder, dataclasses.asdict(plan), facts, learned.model.network, prepared.feed, prepared.split))
-    for each in found:
+    for each in found.found:
         screen.warn(f"Doctor: {each.name}. {each.evidence[0].upper()}{each.evidence[1:]}. {each.remedy}")
-    if not found:
-        screen.say(f"Doctor      {len(CHECKS)} checks, nothing wrong found")
+    if not found.found:
+        screen.say(f"Doctor      nothing wrong found; {found.looked} of {len(CHECKS)} checks could look")
     return found
 
 
@@ -82,15 +82,15 @@ def gather(
 ) -> Evidence:
     """What the doctor looks at, of a run folder and of what else is at hand; `facts` as report.json has them."""
     events, folder = read_events(run / "events.jsonl"), run / FOLDER
-    snapshots = read_snapshots(folder) if folder.is_dir() else ()
-    seen = Evidence(events, plan, snapshots=snapshots)
+    seen = Evidence(events, plan)
     if facts is not None:
         seen = replace(seen, truths=facts["truths"], labels=facts["labels"], probabilities=facts["probabilities"])
     if network is None or feed is None or split is None:
         return seen
     tested = split.indices("test") if split.folds is None else []
     learned, others = np.array(split.indices("train")), np.array(tested, np.int64)
-    return replace(seen, network=network, feed=replace(feed, device=torch.device("cpu")), learned=learned, tested=others)
+    return replace(seen, network=network, feed=replace(feed, device=torch.device("cpu")), learned=learned, tested=others,
+                   snapshots=snapshots_of(folder, network))  # fmt: skip
 
 
 def report_facts(prepared: Prepared, learned: Learned, other: list[Any], shown: int = MISTAKES_SHOWN) -> dict[str, Any]:

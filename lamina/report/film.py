@@ -13,7 +13,7 @@ import numpy as np
 
 from lamina.data.files import write_bytes
 from lamina.errors import ResourceError, UsageError, sentence
-from lamina.report.plots import COLORS, draw_map, mosaic_pixels, reach
+from lamina.report.plots import COLORS, by_logarithm, draw_map, drawable, mosaic_pixels, reach
 
 SIZE = (960, 540)
 """Pixels."""
@@ -72,6 +72,7 @@ def _write_mp4(scenes: Sequence[Scene], out: Path) -> None:
 
 
 def film_scenes(found: dict[str, Any], card: dict[str, Any], losses: Sequence[tuple[int, float]]) -> list[Scene]:
+    found, card = drawable(found), drawable(card)
     replay, labels = found["replay"], found["maps"]["labels"]
     frames, classes = replay["frames"], card["classes"]
     made = [_scene("Deep learning, watched", lambda figure: _words(figure, _opening(card, classes)), 5)]
@@ -105,12 +106,14 @@ def film_scenes(found: dict[str, Any], card: dict[str, Any], losses: Sequence[tu
 
 def _scene(caption: str, draw: Callable[[Any], None], seconds: float) -> Scene:
     """One picture with a caption below it."""
+    import matplotlib
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(SIZE[0] / 100, SIZE[1] / 100), dpi=100, facecolor=GROUND)
     canvas = FigureCanvasAgg(figure)
-    draw(figure)
+    with matplotlib.rc_context({"text.parse_math": False}):  # names of classes are no formulas
+        draw(figure)
     figure.text(0.5, 0.07, "\n".join(textwrap.wrap(caption, 72)), ha="center", va="center", fontsize=16, color=PLAIN)
     canvas.draw()
     return np.ascontiguousarray(np.asarray(canvas.buffer_rgba())[..., :3]), seconds
@@ -239,7 +242,7 @@ def _connections(figure: Any, replay: dict[str, Any]) -> None:
     for changes, color, label in ((replay["grew"], COLORS["classical"], "grew"), (replay["faded"], COLORS["deep"], "faded")):
         for place, each in enumerate(changes):
             axes.plot(steps, each["strengths"], color=color, linewidth=1.2, label=label if place == 0 else None)
-    axes.set_xscale("symlog", linthresh=max(1, steps[-1] / 200))
+    by_logarithm(axes, steps[-1])
     axes.set_xlabel("step", color=FAINT)
     axes.legend(frameon=False, fontsize=11)
     lines = [*(f"+ {each['name']}" for each in replay["grew"][:4]), *(f"− {each['name']}" for each in replay["faded"][:4])]

@@ -85,7 +85,9 @@ def write_report(run: Path, card: dict[str, Any], out: Path) -> Path:
         facts = json.loads((run / FACTS).read_text("utf-8", "surrogateescape"))
         audit = json.loads((run / "audit.json").read_text("utf-8", "surrogateescape"))
         events = read_events(run / "events.jsonl")
-        curve, inside = (json.loads((run / name).read_text("utf-8")) if (run / name).exists() else None for name in (CURVE, LAYERS))
+        curve, inside = (
+            json.loads((run / name).read_text("utf-8", "surrogateescape")) if (run / name).exists() else None for name in (CURVE, LAYERS)
+        )
     except (OSError, ValueError) as error:
         raise DataError(sentence(f"The run folder {run}", f"hold {FACTS}, audit.json and events.jsonl", str(error))) from error
     try:
@@ -267,10 +269,10 @@ def _doctor(card: dict[str, Any]) -> str:
     found = card.get("doctor")
     if found is None:
         return ""
-    if not found:
-        return "<h2>Doctor</h2><p>Nothing wrong with this training was found.</p>"
+    if not found["found"]:
+        return f"<h2>Doctor</h2><p>Nothing wrong with this training was found; {found['looked']} checks could look.</p>"
     return "<h2>Doctor</h2>" + table(
-        ("what", "seen by", "remedy"), [(each["name"], each["evidence"], each["remedy"]) for each in found], words=(0, 1, 2)
+        ("what", "seen by", "remedy"), [(each["name"], each["evidence"], each["remedy"]) for each in found["found"]], words=(0, 1, 2)
     )
 
 

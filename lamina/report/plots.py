@@ -11,6 +11,10 @@ from typing import Any
 INK = "#808080"
 COLORS = {"deep": "#3b82f6", "classical": "#d97706", "borrowed": "#10b981", "trivial": "#9ca3af"}
 WIDE, HIGH = 5.2, 2.8
+RC: dict[Any, Any] = {
+    "svg.fonttype": "none", "svg.hashsalt": "lamina", "font.family": "sans-serif", "font.size": 10,
+    "text.parse_math": False,  # names of classes are no formulas
+}  # fmt: skip
 PALETTE = ("#3b82f6", "#d97706", "#10b981", "#dc2626", "#8b5cf6", "#a16207", "#ec4899", "#6b7280", "#84cc16", "#06b6d4")
 """For classes, again from the start beyond ten."""
 
@@ -240,7 +244,7 @@ def changes_over_time(grew: Sequence[dict[str, Any]], faded: Sequence[dict[str, 
         for changes, color, label in ((grew, COLORS["classical"], "grew most"), (faded, COLORS["deep"], "faded most")):
             for place, each in enumerate(changes):
                 axes.plot(steps, each["strengths"], color=color, linewidth=1, label=label if place == 0 else None)
-        axes.set_xscale("symlog", linthresh=max(1, steps[-1] / 200))
+        by_logarithm(axes, steps[-1])
         axes.set_xlabel("step")
         axes.set_ylabel("share of the layer's strength")
         axes.legend(frameon=False, labelcolor=INK)
@@ -290,7 +294,7 @@ def _svg_panels(draw: Callable[[Any], None], words: str, rows: int, columns: int
     import matplotlib
     from matplotlib.figure import Figure
 
-    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "lamina", "font.family": "sans-serif", "font.size": 10}):
+    with matplotlib.rc_context(RC):
         figure = Figure(figsize=(columns * (wide or high), rows * high), layout="constrained")
         panels = figure.subplots(rows, columns, squeeze=False)
         draw(panels)
@@ -303,6 +307,25 @@ def _svg_panels(draw: Callable[[Any], None], words: str, rows: int, columns: int
     found = stream.getvalue()
     body = found[found.index("<svg") :].replace(INK, "currentColor")  # the page's own, light or dark
     return body.replace("<svg ", f'<svg role="img" aria-label="{escape(words, quote=True)}" class="plot" ', 1)
+
+
+def drawable(value: Any) -> Any:
+    """The same with all its strings such that fonts can draw them: names of files need not be UTF-8."""
+    if isinstance(value, str):
+        return value.encode("utf-8", "backslashreplace").decode()
+    if isinstance(value, dict):
+        return {drawable(name): drawable(each) for name, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [drawable(each) for each in value] if value and not isinstance(value[0], (int, float)) else list(value)
+    return value
+
+
+def by_logarithm(axes: Any, last: int) -> None:
+    """Steps from 0 on, the early ones spread out, in plain numbers."""
+    from matplotlib.ticker import FuncFormatter
+
+    axes.set_xscale("symlog", linthresh=max(1, last / 200))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
 
 
 def experiment_bars(variants: Sequence[dict[str, Any]], title: str) -> str:
@@ -326,6 +349,7 @@ def boundaries(plane: dict[str, Any]) -> str:
     """Where networks change their preference between two classes, on a flat cut through the space of inputs."""
     import numpy as np
 
+    plane = drawable(plane)
     names = list(plane["prefers"])
 
     def draw(panels: Any) -> None:
@@ -335,7 +359,7 @@ def boundaries(plane: dict[str, Any]) -> str:
             values = np.array(plane["prefers"][name])
             grid = [np.linspace(-reach, reach, len(values)) for reach in (across, up)]
             for chosen, color, label in ((~second, PALETTE[0], plane["labels"][0]), (second, PALETTE[1], plane["labels"][1])):
-                axes.scatter(*points[chosen].T, s=5, color=color, linewidths=0, label=label)
+                axes.scatter(*points[chosen].T, s=5, color=color, linewidths=0, label=" " + label)
             axes.contour(*grid, values, levels=[0], colors=[INK])
             axes.set_xlim(-across, across)
             axes.set_ylim(-up, up)

@@ -119,7 +119,9 @@ def read_events(path: Path) -> list[dict]:
     found = []
     for line in path.read_text("utf-8").splitlines() if path.exists() else []:
         try:
-            found.append(json.loads(line))
+            event = json.loads(line)
         except ValueError:
             continue
+        if isinstance(event, dict) and "event" in event:
+            found.append(event)
     return found

@@ -408,13 +408,16 @@ class _Driver:
 
     def _snapshot(self, number: int) -> None:
         """Keep the weights as they are now (at the end: those that will answer)."""
-        if self.work.snapshots is None:
+        if self.work.snapshots is None or not self.moments:
             return
         start = time.monotonic()
         weights = {name: whole(value).detach() for name, value in self.network.state_dict().items()}
         if self.world.rank == 0:
             fraction = self.plan.fraction(self.work.leg, self.done)
-            write_snapshot(self.work.snapshots, number, Snapshot(self.done, fraction, weights))
+            try:
+                write_snapshot(self.work.snapshots, number, Snapshot(self.done, fraction, weights))
+            except ResourceError:  # training goes on without them
+                self.moments = ()
         self.snapshot_seconds += time.monotonic() - start
 
     def _take(self) -> State:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from lamina.data.files import write_bytes
 from lamina.errors import DataError, sentence
+from lamina.networks import Network
 
 FOLDER = "snapshots"
 MOMENTS = (0.0, 0.005, 0.01, 0.02, 0.04, 0.08, 0.15, 0.25, 0.4, 0.6, 0.8, 1.0)
@@ -26,7 +27,7 @@ class Snapshot:
     """Steps made."""
     fraction: float
     weights: dict[str, Tensor]
-    """As the network's state_dict, in the number formats of the network that it is put into."""
+    """As the network's state_dict."""
 
 
 def moments_for(tensors: Mapping[str, Tensor]) -> tuple[float, ...]:
@@ -37,15 +38,36 @@ def moments_for(tensors: Mapping[str, Tensor]) -> tuple[float, ...]:
 
 
 def write_snapshot(folder: Path, number: int, snapshot: Snapshot) -> None:
-    """Half precision: to be looked at, not to go on from. Raises ResourceError when the disk refuses."""
+    """Matrices and filters in half precision: to be looked at, not to go on from. Raises ResourceError when the disk refuses."""
     from safetensors.torch import save
 
-    half = {
-        name: (value.to(torch.float16) if value.is_floating_point() else value).cpu().contiguous()
-        for name, value in snapshot.weights.items()
-    }
+    half = {name: _halved(value).cpu().contiguous() for name, value in snapshot.weights.items()}
     about = {"step": snapshot.step, "fraction": snapshot.fraction}
     write_bytes(folder / f"{number:02}.safetensors", save(half, {"lamina": json.dumps(about)}))
+
+
+def _halved(value: Tensor) -> Tensor:
+    """Half the bytes, where that is nearly the same; what was measured on the data may be too large or too small for it."""
+    if not value.is_floating_point() or value.ndim < 2:
+        return value
+    half = value.to(torch.float16)
+    return half if torch.allclose(half.to(value.dtype), value, rtol=1e-3, atol=1e-4) else value
+
+
+def put_snapshot(network: Network, snapshot: Snapshot) -> None:
+    """Its weights into a network of the same layers."""
+    own = network.state_dict()
+    network.load_state_dict({name: value.to(own[name].dtype) for name, value in snapshot.weights.items()})
+
+
+def snapshots_of(folder: Path, network: Network) -> list[Snapshot]:
+    """Those of a training that fit the network; none where one of them is damaged or of another network."""
+    try:
+        found = read_snapshots(folder) if folder.is_dir() else []
+    except DataError:
+        return []
+    shapes = {name: value.shape for name, value in network.state_dict().items()}
+    return found if all({name: value.shape for name, value in each.weights.items()} == shapes for each in found) else []
 
 
 def read_snapshots(folder: Path) -> list[Snapshot]:
