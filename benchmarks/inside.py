@@ -13,7 +13,7 @@ import numpy as np
 
 from benchmarks.common import cifar10, timed, valid
 
-MINUTES = {"fashion-mnist": 5.0, "cifar10": 5.0, "digits": None}
+MINUTES = {"fashion-mnist": 4.0, "cifar10": 3.0, "digits": None}
 TESTED = 500
 """Of digits, which have no test part of their own."""
 

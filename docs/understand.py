@@ -14,8 +14,8 @@ from typing import Any
 HERE = Path(__file__).parent
 FACTS, PAGE, NOTEBOOK, FIGURES = (HERE / name for name in ("understand.json", "understand.md", "understand.ipynb", "figures"))
 PICTURES, EPOCHS = 10_000, 8
-EXPERIMENTS = {"activations": {"epochs": 8}, "depth": {"epochs": 4}, "prune": {"epochs": 4}, "shuffle": {"epochs": 6}}
-CURVE_MINUTES = 8
+EXPERIMENTS = {"activations": {"epochs": 5}, "depth": {"epochs": 2}, "prune": {"epochs": 3}, "shuffle": {"epochs": 4}}
+CURVE_MINUTES = 5
 INK = "#6b7280"
 SHOWN_UNITS = 1
 """Of each layer."""
@@ -25,7 +25,7 @@ SHOWN_UNITS = 1
 
 
 def measure() -> dict[str, Any]:
-    """Train on clothes as files, open everything, make the figures. About half an hour on two cores."""
+    """Train on clothes as files, open everything, make the figures. About a quarter of an hour on two cores."""
     import lamina
     from lamina import inside
     from lamina.data.samples import load_sample, write_class_folders
@@ -241,7 +241,7 @@ else. The {len(shown["raw"])} x {len(shown["raw"][0])} in the middle:
 
 Before training its answer is a guess: {share(facts["answer_before"][truth])} for {shown["truth"]}, as for every other of the {len(labels)} classes. After training:
 {share(facts["answer_after"][truth])} for {shown["truth"]}.""",
-            "lamina train clothes/ --epochs 8",
+            f"lamina train clothes/ --epochs {EPOCHS}",
         ),
         (
             f"""## 2. One artificial neuron
@@ -289,7 +289,7 @@ The same as a map: every dot is a picture, its color the class. Above what train
 eight {variant(facts, "depth", "8 layers")} (accuracy on new pictures, mean ± deviation over {len(depth["seeds"])} seeds). {"Up to a point they are: each layer is also more to learn." if depth["deeper_that_are_clearly_better"] else "Here that is not shown."}
 
 ![depth](figures/depth.svg)""",
-            "lamina experiment clothes/ depth --epochs 4",
+            f"lamina experiment clothes/ depth --epochs {EXPERIMENTS['depth']['epochs']}",
         ),
         (
             f"""## 4. Without a bend there is no depth
@@ -302,7 +302,7 @@ easy to check. Without: {variant(facts, "activations", "none")}, no better than 
 On a flat cut through the space of pictures, the border between the two classes that are mixed up most: straight without, bent with activation functions.
 
 ![straight and bent](figures/activations2.svg)""",
-            "lamina experiment clothes/ activations --epochs 8",
+            f"lamina experiment clothes/ activations --epochs {EXPERIMENTS['activations']['epochs']}",
         ),
         (
             f"""## 5. How wrong was that? The loss
@@ -351,7 +351,7 @@ The connection that grew most ({facts["grew"]["name"]}) had {100 * facts["grew"]
 {variant(facts, "prune", "50 % by chance")}. Without the weakest 80 %: {variant(facts, "prune", "80 % weakest")}.
 
 ![prune](figures/prune.svg)""",
-            "lamina experiment clothes/ prune --epochs 4",
+            f"lamina experiment clothes/ prune --epochs {EXPERIMENTS['prune']['epochs']}",
         ),
         (
             f"""## 8. A score on what was learned says nothing
@@ -361,7 +361,7 @@ guess. That is why every score in Lamina is one on examples that no step ever sa
 the network still has {variant(facts, "shuffle", "places mixed")} instead of {variant(facts, "shuffle", "as they are")}: it uses what lies beside what, but not only that.
 
 ![shuffle](figures/shuffle.svg)""",
-            "lamina experiment clothes/ shuffle --epochs 6",
+            f"lamina experiment clothes/ shuffle --epochs {EXPERIMENTS['shuffle']['epochs']}",
         ),
         (
             f"""## 9. Why this answer, and when a picture means nothing
@@ -394,7 +394,7 @@ learning from fewer of them:
 
 So what was learned beats hand-made features when data suffice, and not before. Which side of that line your data are on is measured in every training: the
 best classical way here was {contenders["classical"]["name"]} with {share(contenders["classical"]["score"]["value"])}, the network has {share(contenders["deep"]["score"]["value"])}. [When not to use it](limits.md).""",
-            "lamina verdict clothes.lamina --minutes 8",
+            f"lamina verdict clothes.lamina --minutes {CURVE_MINUTES}",
         ),
     ]
 
