@@ -14,8 +14,10 @@ from lamina.cli import _run
 from lamina.data.batches import Feed
 from lamina.data.cache import Decoded
 from lamina.errors import UsageError
-from lamina.experiments import STRENGTHS, Variant, how_bent, without_connections
 from lamina.experiments import experiment as run
+from lamina.experiments.activations import STRENGTHS, _logistic, how_bent
+from lamina.experiments.ground import Variant, plain
+from lamina.experiments.prune import without_connections
 from lamina.inputs import ImageInput
 from lamina.layers import ACTIVATIONS, Context, FullyConnected, Linear, Standardize
 from lamina.layers.base import build_layer
@@ -60,8 +62,6 @@ def test_without_activation_functions_a_stack_is_straight(activations):
 def test_linear_model_is_scikit_learns():
     """Its head answers as scikit-learn's own logistic regression does, with two classes and with three."""
     from sklearn.linear_model import LogisticRegression
-
-    from lamina.experiments import _logistic, plain
 
     rng = np.random.default_rng(0)
     x = rng.integers(0, 256, (300, 8, 8, 1)).astype(np.uint8)
