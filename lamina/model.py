@@ -133,6 +133,38 @@ class Model:
         state = self.card.get("verdict")
         return Verdict.from_state(state) if state else None
 
+    # ------------------------------------------------------------ looking inside (lamina.inside)
+
+    def layers(self, item: Any = None, *, data: Any = None) -> dict[str, Any]:
+        """What each layer is, sees and knows, as layers.json has it; with an `item`, why the answer to it."""
+        from lamina.inside import layers, why_this_answer
+
+        return layers(self, data) if item is None else why_this_answer(self, item, data)
+
+    def unit(self, layer: str, number: int, item: Any) -> dict[str, Any]:
+        """One artificial neuron for one value."""
+        from lamina.inside import unit
+
+        return unit(self, layer, number, item)
+
+    def step(self, *, data: Any = None) -> dict[str, Any]:
+        """One training step of a copy, opened."""
+        from lamina.inside import step
+
+        return step(self, data)
+
+    def film(self, out: str | os.PathLike = "", *, data: Any = None) -> Path:
+        """The training as a film, .webp or .mp4; returns the file."""
+        from lamina.inside import film
+
+        return film(self, out, data)
+
+    def doctor(self, *, data: Any = None) -> dict[str, Any]:
+        """What may be wrong with the training: {found: [{name, evidence, remedy}], looked}."""
+        from lamina.inside import doctor
+
+        return doctor(self, data)
+
     # ------------------------------------------------------------ answers
 
     def predict(self, source: Any) -> Any:

@@ -22,7 +22,7 @@ ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "lamina"
 README = (ROOT / "README.md").read_text()
 ORDER = re.search(r"Import order\*\*: `(.*?)`", (ROOT / "CONTRIBUTING.md").read_text(), re.S)[1].replace(",", "").split()  # type: ignore[index]
-LATE = {("model", "tasks"), ("model", "classical")}
+LATE = {("model", "tasks"), ("model", "classical"), ("model", "inside")}
 """The one exception: a model looks up its task when it is asked to score, and binds later verbs (its verdict)."""
 
 

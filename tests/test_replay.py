@@ -144,7 +144,7 @@ def test_telling_units_and_what_moves_them():
 def test_replay_from_noise_to_order(trained):
     """More can be read at the end than before; a single answer goes from a guess to the truth; connections that grew did so."""
     model, run, _ = trained
-    found = inside.layers(model)["replay"]
+    found = model.layers()["replay"]
     frames = found["frames"]
     assert frames[-1]["score"] > 0.9 and frames[-1]["score"] >= frames[0]["score"]
     assert frames[0]["answer"] == pytest.approx([0.5, 0.5]) and max(frames[-1]["answer"]) > 0.6
