@@ -29,7 +29,7 @@ def measure() -> dict[str, Any]:
     import lamina
     from lamina import inside
     from lamina.data.samples import load_sample, write_class_folders
-    from lamina.demo import _choose
+    from lamina.demo import choose
     from lamina.experiments import experiment
     from lamina.report.plots import against_size, class_maps, film_maps, learning_curves, loss_and_mistakes, probes_by_layer, score_bars
     from lamina.screen import Screen
@@ -42,7 +42,7 @@ def measure() -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as place:
         os.chdir(place)
         try:
-            known, new = _choose(load_sample("fashion-mnist", Settings()), PICTURES)
+            known, new = choose(load_sample("fashion-mnist", Settings()), PICTURES)
             write_class_folders(known, Path("clothes"))
             write_class_folders(new, Path("new"))
             model = lamina.train("clothes", epochs=EPOCHS, screen=Screen())
@@ -424,9 +424,9 @@ def page(facts: dict[str, Any]) -> str:
 def notebook(facts: dict[str, Any]) -> str:
     """The same text, with cells that run the commands on clothes written out as files."""
     first = (
-        "from pathlib import Path\n\nfrom lamina.data.samples import load_sample, write_class_folders\nfrom lamina.demo import _choose\n"
+        "from pathlib import Path\n\nfrom lamina.data.samples import load_sample, write_class_folders\nfrom lamina.demo import choose\n"
         "from lamina.settings import Settings\n\n"
-        f'known, new = _choose(load_sample("fashion-mnist", Settings()), {PICTURES})\nwrite_class_folders(known, Path("clothes"))\n'
+        f'known, new = choose(load_sample("fashion-mnist", Settings()), {PICTURES})\nwrite_class_folders(known, Path("clothes"))\n'
         'write_class_folders(new, Path("new"))\n!cp "$(ls new/*/*.png | head -1)" new.png'
     )
     cells: list[dict[str, Any]] = []

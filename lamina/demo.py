@@ -75,7 +75,7 @@ def _play(act: Act, folder: Path, screen: Screen, chosen: Settings, settings: di
     start = time.monotonic()
     place = folder / act.sample
     shutil.rmtree(place, ignore_errors=True)
-    known, new = _choose(load_sample(act.sample, chosen), act.pictures)
+    known, new = choose(load_sample(act.sample, chosen), act.pictures)
     write_class_folders(known, place / "pictures")
     write_class_folders(new, place / "new")
     screen.say(f"Files       {len(known)} PNG files in class folders: {place / 'pictures'}")
@@ -110,7 +110,7 @@ def _play(act: Act, folder: Path, screen: Screen, chosen: Settings, settings: di
     }
 
 
-def _choose(examples: Examples, pictures: int) -> tuple[Examples, Examples]:
+def choose(examples: Examples, pictures: int) -> tuple[Examples, Examples]:
     """(what the network learns and is tested from, a few that it never sees), drawn with a fixed seed; given parts are set aside."""
     order = np.random.Generator(np.random.Philox(key=5)).permutation(len(examples))
     new, known = order[:NEW], order[NEW : NEW + pictures] if pictures else order[NEW:]

@@ -26,6 +26,13 @@ def tell_layers(found: dict[str, Any], screen: Screen) -> None:
         if probe := probes.get(each["name"]):
             line += f"  {percent(probe['score']):>5} ({percent(probe['low'])}-{percent(probe['high'])})"
         screen.say(line + (f"  {percent(controls[each['name']]['score']):>5}" if each["name"] in controls else ""))
+    stripes = [each for each in found["gratings"] if None not in (each["trained"], each["random"])]
+    if stripes:
+        told = ", ".join(f"{each['name']} {each['trained']:.2f} ({each['random']:.2f})" for each in stripes)
+        screen.say(f"Choosy about the direction of stripes (with random weights): {told}")
+    for each in found["units"]:
+        if each["label"]:
+            screen.say(f"    {each['layer']}:{each['number']} is moved most by {each['label']}, such as {each['names'][0]}")
     if probes and not found["probed"]["held_out"]:
         screen.say("The network learned from all these examples: what lines read here says nothing of new ones.")
 

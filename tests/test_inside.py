@@ -208,7 +208,7 @@ def test_commands(stripes, capsys):
     _, root = stripes
     path, file = str(root / "m.lamina"), str(next((root / "data" / "rows").iterdir()))
     for line, words in (
-        (["layers", path], "random weights"),
+        (["layers", path], "is moved most by"),
         (["layers", path, file], " at "),
         (["layers", path, file, "--unit", "head:1"], "passes on"),
         (["step", path], "on the same examples after the step"),
