@@ -31,6 +31,7 @@ def made(tmp_path_factory):
         put(root / "data", f"{name}/{HOSTILE.replace('/', '')}-{number}.png", encoded(value))
     put(root / "data", f"columns/{HOSTILE.replace('/', '')}.png", b"\x89PNG\r\n\x1a\nbroken")
     model = lamina.train(root / "data", epochs=2, width=8, out=root / "m.lamina", runs=root / "runs", threads=1)
+    model.layers()
     return model, Path(model.card["run"]) / "report.html"
 
 
@@ -47,6 +48,8 @@ def test_page_holds_what_matters(made):
         "Training",
         "Audit: 1 excluded",
         "make it again",
+        "From noise to order",
+        "Why these answers",
     ):
         assert words in text
     assert "data:image/png;base64," in text and text.count('role="img"') >= 3
@@ -94,7 +97,8 @@ def test_page_by_keyboard(made, browser):
     """Tab reaches each table that may scroll, in order, by name, and shows where it is; an arrow key scrolls it."""
     page = browser.new_page(viewport={"width": 375, "height": 900})
     page.goto(made[1].as_uri())
-    regions = page.locator("[role=region]")
+    page.evaluate("document.querySelectorAll('details').forEach(each => each.open = true)")
+    regions = page.locator("[role=region], summary")
     for number in range(regions.count()):
         page.keyboard.press("Tab")
         assert page.evaluate("document.activeElement.getAttribute('aria-label')") == regions.nth(number).get_attribute("aria-label")

@@ -7,7 +7,10 @@ from html import escape
 
 
 def table(head: Iterable[object], rows: Iterable[Sequence[object]], words: Sequence[int] = (), rows_named: bool = False) -> str:
-    top = "".join(f'<th scope="col"{" class=word" if place in words else ""}>{text(name)}</th>' for place, name in enumerate(head))
+    top = "".join(
+        f'<th scope="col"{" class=word" if place in words else ""}>{text(name)}</th>' if name else "<td></td>"
+        for place, name in enumerate(head)
+    )
 
     def cell(place: int, value: object) -> str:
         if rows_named and place == 0:
