@@ -235,7 +235,7 @@ def test_the_command_opens_the_network_where_time_is_left(trained, tmp_path, mon
     assert (run / "layers.json").exists() and "Why these answers" in (run / "report.html").read_text()
     monkeypatch.setattr(inside, "layers_seconds", lambda model: 1e9)
     monkeypatch.setattr("lamina.cli.BEGUN", __import__("time").monotonic())
-    assert _run(["train", str(root / "data"), "--minutes", "0.3", *quick]) == 0
+    assert _run(["train", str(root / "data"), "--minutes", "0.5", *quick]) == 0
     assert "lamina layers" in capsys.readouterr().out and not (tmp_path / "runs" / "data-2" / "layers.json").exists()
 
 
