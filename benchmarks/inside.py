@@ -70,7 +70,7 @@ def activations(options: argparse.Namespace) -> dict[str, Any]:
     found = {}
     for name in options.data.split(",") if options.data else list(MINUTES):
         data = cifar10() if name == "cifar10" else f"sample:{name}"
-        result = experiment(data, "activations", seeds=options.seeds or 3, screen=Screen())
+        result = experiment(data, "activations", screen=Screen(), **({"seeds": options.seeds} if options.seeds else {}))
         found[name] = {each: value for each, value in result.items() if each != "charts"}
         print(name, result["sentence"], flush=True)
     return {

@@ -85,6 +85,10 @@ def test_intervals_hold_the_chance_of_training():
         assert low < 0.35 and high > 0.95
         low, high = Variant("", [np.arange(400) % 2 == 0] * 5, folds).interval
         assert 0.44 < low < 0.5 < high < 0.56
+    better = [np.arange(400) % 10 < 6 + number % 2 for number in range(5)]
+    half = [np.arange(400) % 10 < 5] * 5
+    assert Variant("", better, 5).above(Variant("", half, 5)) and not Variant("", half, 5).above(Variant("", half, 5))
+    assert not Variant("", wild, 5).above(Variant("", half[:3], 5))
     low, high = Variant("", [np.arange(400) % 2 == 0], 0).interval
     assert (low, high) == pytest.approx(wilson_interval(200, 400))
 

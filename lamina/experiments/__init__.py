@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,8 @@ from lamina.settings import cores, make_settings
 from lamina.tasks import find_task
 from lamina.training.device import keep_memory
 
-SEEDS = 3
+SEEDS, MOST_SEEDS = 3, 5
+"""Unless told; where examples are cross-fitted one for each fold, so that all are tested on."""
 
 EXPERIMENTS: dict[str, Callable[[Ground], tuple[dict[str, Any], list[str]]]] = {
     "activations": activations,
@@ -39,8 +41,8 @@ def experiment(data: Any, kind: str, *, out: str | Path = "", screen: Screen | N
     """Run one of EXPERIMENTS on `data`: {experiment, sentence, variants: [{name, scores, mean, deviation, low, high, training_flops}], …};
     written to `out` (.json) with its chart beside it (.svg) when that is given.
 
-    `settings` are fields of Settings: seed, seeds (3), epochs, threads, and how data are read. Raises UsageError for a name that does not
-    exist, and the errors of reading data.
+    `settings` are fields of Settings: seed, seeds (3; where examples are cross-fitted one for each fold), epochs, threads, and how data are
+    read. Raises UsageError for a name that does not exist, and the errors of reading data.
     """
     if kind not in EXPERIMENTS:
         raise UsageError(sentence("The experiment", "be one of " + ", ".join(EXPERIMENTS), kind, did_you_mean(kind, EXPERIMENTS)))
@@ -48,7 +50,7 @@ def experiment(data: Any, kind: str, *, out: str | Path = "", screen: Screen | N
         raise UsageError(sentence("--out", "end in .json", str(out)))
     if out:
         check_writable(Path(out))
-    chosen, screen = make_settings({"seeds": SEEDS, **settings}), screen or Screen(quiet=True)
+    chosen, screen = make_settings({"seeds": MOST_SEEDS, **settings}), screen or Screen(quiet=True)
     torch.set_num_threads(cores(chosen))
     keep_memory()
     task = find_task(chosen.task)
@@ -59,6 +61,8 @@ def experiment(data: Any, kind: str, *, out: str | Path = "", screen: Screen | N
     feed = fitted_feed(report, read[1], task, chosen, split.indices("train"), screen)
     if not isinstance(feed.output, ClassesOutput):
         raise UsageError(sentence("An experiment", "be made on examples with classes", feed.output.kind))
+    if "seeds" not in settings and split.folds is None:
+        chosen = replace(chosen, seeds=SEEDS)
     ground = Ground(task, chosen, feed, split, screen)
     found, charts = EXPERIMENTS[kind](ground)
     learned, tested = ground.parts(chosen.seed)
