@@ -265,7 +265,7 @@ def layers(
         if not file or not number.isdecimal():
             raise UsageError(sentence("--unit", "be LAYER:NUMBER, beside a FILE", unit if file else f"{unit} without a file"))
         answered = inside.unit(opened, layer, int(number), file)
-        _print_json(answered) if json_ else tell_unit(answered, screen)
+        _show(answered, json_, tell_unit, screen)
     elif file:
         found = inside.why_this_answer(opened, file, data or None, screen=screen)
         if json_:
@@ -276,7 +276,7 @@ def layers(
                 screen.say(f"  {'up' if value > 0 else 'down':4} by {abs(value):.4f}   at {', '.join(map(str, place))}")
     else:
         answered = inside.layers(opened, data or None, screen=screen)
-        _print_json(answered) if json_ else tell_layers(answered, screen)
+        _show(answered, json_, tell_layers, screen)
 
 
 @app.command()
@@ -289,11 +289,7 @@ def step(
     from lamina import inside
 
     screen = _screen(json_)
-    found = inside.step(_load(model, {}), data or None, screen=screen)
-    if json_:
-        _print_json(found)
-        return
-    tell_step(found, screen)
+    _show(inside.step(_load(model, {}), data or None, screen=screen), json_, tell_step, screen)
 
 
 @app.command()
@@ -321,7 +317,7 @@ def doctor(
 
     screen = _screen(json_)
     found = inside.doctor(_load(Path(target), {}) if target.endswith(".lamina") else target, data or None, screen=screen)
-    _print_json(found) if json_ else tell_doctor(found, screen)
+    _show(found, json_, tell_doctor, screen)
 
 
 @app.command()
@@ -497,6 +493,11 @@ def _print_training(model: Any, json_: bool, curve: dict[str, Any] | None = None
         _print_json(
             {"task": model.task, "model": card["model"], "run": card["run"], **{name: card[name] for name in names}, "curve": curve}
         )
+
+
+def _show(found: dict[str, Any], json_: bool, tell: Callable[[dict[str, Any], Screen], None], screen: Screen) -> None:
+    """What was found, as one JSON document or told on the screen."""
+    _print_json(found) if json_ else tell(found, screen)
 
 
 def _print_json(value: Any) -> None:

@@ -26,7 +26,6 @@ from lamina.screen import bytes_in_words, duration, percent
 from lamina.task import Score
 
 CONFIDENCE = 0.99
-KINDS = ("nothing", "deep", "classical", "equal", "too-little", "close")
 
 
 @dataclass(frozen=True)
