@@ -168,7 +168,7 @@ class Model:
     # ------------------------------------------------------------ answers
 
     def predict(self, source: Any) -> Any:
-        """Answers for a file, a folder, a glob, bytes, an array [H, W] or [H, W, C], a Pillow image, or a list of these;
+        """Answers for a file, a folder, a glob, bytes, an array [H, W] or [H, W, C], a Pillow image, a pair (rate, samples), or a list;
         where the model learned from a table: for a table's path, a folder or glob of tables, a data frame, a dict, a list of dicts, or
         numbers [n, columns].
 
@@ -188,7 +188,8 @@ class Model:
             source.ndim == 4 or (source.ndim == 3 and not {1, 3, 4} & {source.shape[0], source.shape[2]})
         ):
             source = list(source)
-        if isinstance(source, (list, tuple)):
+        wave = isinstance(source, tuple) and len(source) == 2 and isinstance(source[0], (int, np.integer))  # (rate, samples)
+        if isinstance(source, (list, tuple)) and not wave:
             names = [os.fspath(value) if isinstance(value, (str, os.PathLike)) else f"item {i}" for i, value in enumerate(source)]
             raws = [FileRaw(name) if isinstance(value, (str, os.PathLike)) else value for name, value in zip(names, source, strict=True)]
             return self._predict_all(names, raws)
@@ -226,7 +227,7 @@ class Model:
         return Evaluation(task.score(answers, truths), unreadable, unknown, other)
 
     def _test_examples(self, data: Any, settings: Settings, screen: Screen) -> Examples:
-        examples = read_examples(data, settings, self.input, least_labels=1)
+        examples = read_examples(data, settings, [self.input], least_labels=1)
         test = [index for index, part in enumerate(examples.parts) if part == "test"]
         if test:
             screen.say(f"Only the test part is scored: {len(test)} of {len(examples)} examples.")

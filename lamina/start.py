@@ -61,9 +61,9 @@ class Start:
 
     def fit_input(self, fitted: Input) -> Input:
         """The fitted input, so that it feeds these layers."""
-        if self.input is not None and isinstance(fitted, ImageInput) and isinstance(self.input, ImageInput):
-            return replace(fitted, side=self.input.side, channels=self.input.channels)
-        if isinstance(fitted, ImageInput):
+        if self.input is not None and type(fitted) is type(self.input) and (sized := fitted.like(self.input)) is not None:
+            return sized
+        if self.input is None and isinstance(fitted, ImageInput):
             return replace(fitted, side=min(max(fitted.side, SMALLEST_SIDE), LARGEST_SIDE), channels=3, crop=0.5, cutout=0.0)
         raise UsageError(sentence("--start-from", "name a network for the same kind of data", self.name))
 
@@ -122,7 +122,7 @@ class Start:
         sample = self.input.golden(1, 0)[0] if self.input else np.zeros((SMALLEST_SIDE, SMALLEST_SIDE, 3), np.uint8)
         with torch.device("meta"):
             built = build_network(self.layers).eval()
-            return int(built(torch.zeros(1, *sample.shape, dtype=torch.uint8), Context())[0].shape[1])
+            return int(built(torch.from_numpy(sample)[None].to("meta"), Context())[0].shape[1])
 
 
 def choose_start(settings: Settings, input: Input, examples: int, screen: Screen) -> Start | None:

@@ -81,8 +81,10 @@ class Task:
 
     name: str
     question: str
+    senses: tuple[str, ...]
+    """The kinds of input whose files it takes; the data say which."""
     input: Callable[[Settings, str], Input]
-    """(settings, kind of input that the data show, or "") -> the unfitted Input."""
+    """(settings, kind of input) -> the unfitted Input."""
     output: Callable[[Settings], Output]
     """Settings -> the unfitted Output."""
     network: Callable[[Input, Output, int, Any], Network]

@@ -131,8 +131,10 @@ def check_drawn(network: Network, feed: Feed, plan: Plan) -> None:
 def _loss(network: Network, output: Output, feed: Feed, examples) -> float:
     end = Progress(torch.tensor(1.0), torch.tensor(0))
     batch = feed.batch(examples)
+    network.eval()  # looking must not move what normalizations keep
     with torch.no_grad():
         total, count = Objective(network, output)(batch.x, batch.context, batch.target, end)
+    network.train()
     return float(total / count)
 
 

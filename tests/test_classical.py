@@ -220,7 +220,7 @@ def test_wrong_labels_are_suspected_and_corrected(tmp_path):
     first = {int(Path(row["file"]).stem) for row in rows[:5]}
     assert len(first & wrong) >= 4 and all(row["label"] != row["suggested"] for row in rows)
     table.write_text("file,label\n" + "".join(f"{row['file']},{row['suggested']}\n" for row in rows))
-    examples = read_examples(tmp_path / "data", make_settings({"labels": str(table)}), ImageInput())
+    examples = read_examples(tmp_path / "data", make_settings({"labels": str(table)}), [ImageInput()])
     right = [answer == y[int(Path(name).stem)] for name, answer in zip(examples.names, examples.answers, strict=True)]
     assert sum(right) >= len(y) - 1 - len([row for row in rows if int(Path(row["file"]).stem) not in wrong])
 

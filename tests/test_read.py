@@ -27,7 +27,7 @@ ROWS = [("a.png", "cat"), ("b.png", "dog"), ("sub/c.png", "cat"), ("sub/d e,f.pn
 
 
 def read(source: Any, least: int = 2, **settings: Any) -> Examples:
-    return read_examples(source, Settings(**settings), ImageInput(), least)
+    return read_examples(source, Settings(**settings), [ImageInput()], least)
 
 
 def fill(root: Path, *names: str) -> Path:

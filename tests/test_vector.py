@@ -85,14 +85,14 @@ def test_reading(tmp_path):
     pandas.DataFrame(table).to_csv(tmp_path / "t.csv", index=False)
     settings = make_settings({})
     for source in (tmp_path / "t.csv", pandas.DataFrame(table)):
-        examples = read_examples(source, settings, ImageInput())
+        examples = read_examples(source, settings, [ImageInput()])
         assert examples.sense == "vector" and len(examples) == 39 and examples.parts.count("test") == 10
         assert examples.raws[0].columns == NAMES and examples.findings[0].name == "row 4"
     x = np.random.default_rng(0).normal(0, 1, (20, 3))
-    examples = read_examples((x, [0, 1] * 10), settings, ImageInput())
+    examples = read_examples((x, [0, 1] * 10), settings, [ImageInput()])
     assert examples.sense == "vector" and examples.raws[0].columns == ("x0", "x1", "x2") and examples.labels == ["0", "1"]
     with pytest.raises(DataError, match="equal lengths"):
-        read_examples((x, [0, 1]), settings, ImageInput())
+        read_examples((x, [0, 1]), settings, [ImageInput()])
 
 
 @pytest.fixture(scope="module")

@@ -9,6 +9,7 @@ import os
 import re
 import zipfile
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
@@ -40,6 +41,7 @@ MAX_TABLE_BYTES = 2_000_000_000
 class Modality(Protocol):
     """What reading needs to know of an Input: which files are its own."""
 
+    kind: ClassVar[str]
     plural: ClassVar[str]
     suffixes: ClassVar[tuple[str, ...]]
 
@@ -52,23 +54,30 @@ Entry = tuple[str, Raw]
 """A path relative to the root, with forward slashes, and where its bytes lie."""
 
 
-def read_examples(source: Any, settings: Settings, modality: Modality, least_labels: int = 2) -> Examples:
+def read_examples(source: Any, settings: Settings, modalities: Sequence[Modality], least_labels: int = 2) -> Examples:
     """Read `source` into Examples without decoding anything; `least_labels` different labels are asked for (1 to evaluate).
 
-    Raises DataError when there is nothing to learn from, naming what is there.
+    Of several senses the one of most files is read; it is named in the examples. Raises DataError when there is nothing to learn from,
+    naming what is there.
     """
     if isinstance(source, (str, os.PathLike)):
-        examples = _from_path(os.fspath(source), settings, modality)
+        examples = _from_path(os.fspath(source), settings, modalities)
     else:
-        examples = _with_groups(_from_memory(source, settings), settings, None)
+        examples = _with_groups(_from_memory(source, settings, modalities), settings, None)
     if settings.labels:
         examples = _corrected(examples, settings)
     if len(set(examples.answers)) < least_labels:
-        raise DataError(_nothing_to_learn(examples, modality, least_labels))
+        raise DataError(_nothing_to_learn(examples, _of_most(modalities, [examples.sense]), least_labels))
     return examples
 
 
-def _from_path(source: str, settings: Settings, modality: Modality) -> Examples:
+def _of_most(modalities: Sequence[Modality], found: Sequence[str]) -> Modality:
+    """The sense that most names (or kinds) speak for; the first where none does."""
+    suffixes = Counter(name if "." not in name else Path(name).suffix.lower() for name in found)
+    return max(modalities, key=lambda each: sum(suffixes[suffix] for suffix in (*each.suffixes, each.kind)))
+
+
+def _from_path(source: str, settings: Settings, modalities: Sequence[Modality]) -> Examples:
     if source.startswith("sample:"):
         from lamina.data.samples import load_sample
 
@@ -85,11 +94,13 @@ def _from_path(source: str, settings: Settings, modality: Modality) -> Examples:
             )
         )
     if path.is_dir():
-        return _from_entries(source, str(path), *_walk(path), settings, modality)
+        return _from_entries(source, str(path), *_walk(path), settings, modalities)
     if path.suffix.lower() == ".zip":
-        return _from_entries(source, "", _zip_entries(path), [], settings, modality)
+        return _from_entries(source, "", _zip_entries(path), [], settings, modalities)
     if path.suffix.lower() in TABLE_SUFFIXES:
-        return _from_table(source, path.read_bytes() if path.suffix.lower() != ".parquet" else b"", path, str(path.parent), settings)
+        return _from_table(
+            source, path.read_bytes() if path.suffix.lower() != ".parquet" else b"", path, str(path.parent), settings, modalities
+        )
     raise DataError(
         sentence(
             f"The data {source}",
@@ -146,7 +157,7 @@ def _plain(name: str) -> str:
 
 
 def _from_entries(
-    source: str, base: str, entries: list[Entry], findings: list[Finding], settings: Settings, modality: Modality
+    source: str, base: str, entries: list[Entry], findings: list[Finding], settings: Settings, modalities: Sequence[Modality]
 ) -> Examples:
     visible, hidden = _set_aside_hidden(entries)
     findings = [*hidden, *findings]
@@ -158,9 +169,10 @@ def _from_entries(
         name, raw = tables[0]
         table_base = os.path.dirname(raw.path) if isinstance(raw, FileRaw) else base
         lookup = dict(visible)
-        examples = _from_table(source, _read_bytes(raw, name), Path(name), table_base, settings, lookup)
+        examples = _from_table(source, _read_bytes(raw, name), Path(name), table_base, settings, modalities, lookup)
         return replace(examples, findings=(*findings, *examples.findings))
-    return _class_folders(source, visible, findings, settings, modality)
+    modality = _of_most(modalities, [name for name, _ in visible])
+    return replace(_class_folders(source, visible, findings, settings, modality), sense=modality.kind)
 
 
 def _hidden(name: str) -> bool:
@@ -257,7 +269,15 @@ def _nothing_to_learn(examples: Examples, modality: Modality, least: int) -> str
 # ---------------------------------------------------------------- tables
 
 
-def _from_table(source: str, content: bytes, path: Path, base: str, settings: Settings, lookup: dict[str, Raw] | None = None) -> Examples:
+def _from_table(
+    source: str,
+    content: bytes,
+    path: Path,
+    base: str,
+    settings: Settings,
+    modalities: Sequence[Modality],
+    lookup: dict[str, Raw] | None = None,
+) -> Examples:
     columns = read_table(content, path)
     if not columns or not next(iter(columns.values())):
         raise DataError(sentence(f"The table {path}", "hold a header and at least one row", "nothing", "Write a line such as: path,label"))
@@ -302,6 +322,7 @@ def _from_table(source: str, content: bytes, path: Path, base: str, settings: Se
         [""] * len(names),
         tuple(findings),
         (f"Table: files from column {path_column}, labels from column {label_column}.",),
+        _of_most(modalities, names).kind,
     )
     return _with_groups(examples, settings, groups)
 
@@ -356,7 +377,7 @@ def _corrected(examples: Examples, settings: Settings) -> Examples:
 # ---------------------------------------------------------------- values in memory
 
 
-def _from_memory(source: Any, settings: Settings) -> Examples:
+def _from_memory(source: Any, settings: Settings, modalities: Sequence[Modality]) -> Examples:
     """(X, y), {"x": X, "y": y}, or any data frame with a path or picture column and a label column."""
     if isinstance(source, Examples):
         return source
@@ -386,7 +407,8 @@ def _from_memory(source: Any, settings: Settings) -> Examples:
     labels = [cell(answer.item() if hasattr(answer, "item") else answer) for answer in answers]
     findings = tuple(Finding(name, "no-label", "its label is empty", True) for name, label in zip(names, labels, strict=True) if not label)
     kept = [row for row, label in enumerate(labels) if label]
-    examples = Examples("(values in memory)", names, raws, labels, parts, [""] * len(names), findings)
+    sense = "audio" if raws and isinstance(raws[0], tuple) else _of_most(modalities, names).kind
+    examples = Examples("(values in memory)", names, raws, labels, parts, [""] * len(names), findings, sense=sense)
     if extra is not None and settings.group in extra:
         examples = _with_groups(examples, settings, {name: [cell(v) for v in values] for name, values in extra.items()})
     return examples.take(kept)

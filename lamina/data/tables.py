@@ -19,7 +19,10 @@ from lamina.errors import DataError, UsageError, did_you_mean, sentence
 from lamina.settings import Settings
 
 TABLE_SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
-PATH_COLUMNS = ("path", "file", "filename", "file_name", "filepath", "image", "image_path", "picture", "photo", "img")
+PATH_COLUMNS = (
+    *("path", "file", "filename", "file_name", "filepath", "image", "image_path", "picture", "photo", "img"),
+    *("audio", "audio_path", "recording", "sound", "wav"),
+)
 LABEL_COLUMNS = ("label", "class", "category", "target", "answer", "y", "labels", "class_name")
 PART_COLUMNS = ("split", "part", "subset", "fold_name")
 PART_NAMES = {

@@ -76,6 +76,14 @@ class Input(ABC):
         it has none."""
         return ""
 
+    def heard(self, value: np.ndarray) -> str:
+        """A read value to be played on a page, as a data: address; empty where there is nothing to hear."""
+        return ""
+
+    def pieces(self, raw: Raw) -> list[np.ndarray]:
+        """One raw value as all the read values that it is long enough for. Raises DataError."""
+        return [self.read(raw)]
+
     def repeats(self, raws: Sequence[Raw]) -> bool:
         """Whether equal values among these are no copies: there are so few different ones that they must repeat."""
         return False
@@ -102,6 +110,10 @@ class Input(ABC):
     def coarser(self, x: Tensor, context: Context, detail: float) -> tuple[Tensor, Context]:
         """A batch at `detail` (below 1) of its resolution, where the sense has one."""
         return x, context
+
+    def like(self, other: Any) -> Input | None:
+        """The same input with the size of `other`, one of its kind, so that it feeds the same layers; None where that cannot be."""
+        return None
 
     def doubted(self) -> Input | None:
         """The same input with one more augmentation, which keeps the labels of some data only; None when there is none left.

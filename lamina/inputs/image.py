@@ -263,6 +263,9 @@ class ImageInput(Input):
     def coarser(self, x: Tensor, context: Context, detail: float) -> tuple[Tensor, Context]:
         return _resized(x, detail), context
 
+    def like(self, other: ImageInput) -> ImageInput:
+        return replace(self, side=other.side, channels=other.channels)
+
     def doubted(self) -> ImageInput | None:
         return None if self.mirror else replace(self, mirror=True)
 

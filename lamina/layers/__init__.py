@@ -4,6 +4,7 @@ from lamina.layers.base import LAYER_KINDS, Context, Layer, build_layer
 from lamina.layers.linear import ACTIVATIONS, FullyConnected, Linear
 from lamina.layers.mobile import InvertedResidual, MobileConvolution
 from lamina.layers.picture import Convolution, GlobalPool, Residual, Standardize, Whiten
+from lamina.layers.sound import LogMel, Masks, TimePool
 from lamina.layers.table import Columns, Dense
 
 __all__ = [
@@ -18,9 +19,12 @@ __all__ = [
     "InvertedResidual",
     "Layer",
     "Linear",
+    "LogMel",
+    "Masks",
     "MobileConvolution",
     "Residual",
     "Standardize",
+    "TimePool",
     "Whiten",
     "build_layer",
 ]

@@ -96,9 +96,9 @@ def audit_data(data: Any, *, screen: Screen | None = None, **settings: Any) -> A
 
 def read_for(data: Any, task: Task, settings: Settings) -> tuple[Examples, Input]:
     """(the examples, the unfitted input that reads them)."""
-    usual = task.input(settings, "")
-    examples = read_examples(data, settings, usual)
-    return examples, task.input(settings, examples.sense) if examples.sense else usual
+    inputs = [task.input(settings, sense) for sense in task.senses]
+    examples = read_examples(data, settings, inputs)
+    return examples, task.input(settings, examples.sense or task.senses[0])
 
 
 def _split(report: Audit, run: Run, settings: Settings) -> Split:

@@ -104,10 +104,11 @@ def report_facts(prepared: Prepared, learned: Learned, other: list[Any], shown: 
     told = []
     for place in wrong[:shown]:
         value = feed.values.take([learned.test[place]])[0]
-        picture = feed.input.shown(value.cpu().numpy() if isinstance(value, torch.Tensor) else value)
+        read = value.cpu().numpy() if isinstance(value, torch.Tensor) else value
         told.append({
             "name": examples.names[learned.test[place]], "truth": truths[place], "label": labels[place],
-            "probability": learned.answers[place].probability, "other": others[place] if others else "", "picture": picture,
+            "probability": learned.answers[place].probability, "other": others[place] if others else "", "picture": feed.input.shown(read),
+            "sound": feed.input.heard(read),
         })  # fmt: skip
     return {
         "names": [examples.names[index] for index in learned.test], "truths": truths, "labels": labels,

@@ -60,11 +60,12 @@ figure { margin: 0 0 1rem; }
 .filters { display: flex; flex-wrap: wrap; gap: .25rem; } .filters img { width: 2.2rem; height: 2.2rem; image-rendering: pixelated; }
 .strip { display: grid; grid-template-columns: repeat(auto-fill, minmax(7rem, 1fr)); gap: .8rem; padding: 0; list-style: none; }
 .strip img { width: 100%; image-rendering: pixelated; background: var(--line); } .strip span { display: block; font-size: .85rem; }
+audio { width: 9rem; height: 2rem; }
 .pair { display: flex; gap: .3rem; } .pair img { width: 5rem; height: 5rem; }
 code, pre { font-size: .88rem; overflow-wrap: anywhere; white-space: pre-wrap; }
 @media print { body { max-width: none; } h2 { break-after: avoid; } figure, li, tr { break-inside: avoid; } }
 """
-POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
+POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; media-src data:"
 """The page may load nothing, whatever a file's name holds."""
 
 
@@ -253,6 +254,10 @@ def _mistakes(facts: dict[str, Any]) -> str:
     items = []
     for each in facts["shown"]:
         picture = f'<img src="{escape(each["picture"], quote=True)}" alt="test example {text(each["name"])}">' if each["picture"] else ""
+        if each.get("sound"):
+            picture += (
+                f'<audio controls preload="none" src="{escape(each["sound"], quote=True)}" aria-label="{text(each["name"])}"></audio>'
+            )
         other = f"<span class='soft'>{text(facts['other'])}: {text(each['other'])}</span>" if each["other"] else ""
         items.append(
             f"<li>{picture}<span><b>{text(each['label'])}</b> {percent(each['probability'])} %</span>"

@@ -8,31 +8,39 @@ from typing import Any
 from torch import Tensor
 
 from lamina.classical.pictures import PICTURE_OPPONENTS
+from lamina.classical.sounds import SOUND_OPPONENTS
 from lamina.classical.tables import TABLE_OPPONENTS
-from lamina.inputs import ImageInput, Input, VectorInput
-from lamina.layers import Columns, Whiten
+from lamina.inputs import AudioInput, ImageInput, Input, VectorInput
+from lamina.layers import Columns, LogMel, Whiten
 from lamina.metrics import mean_recall, wilson_interval
-from lamina.networks import Network, conv_net, conv_net_outputs, dense_net
+from lamina.networks import Network, conv_net, conv_net_outputs, dense_net, sound_net, sound_net_outputs
 from lamina.outputs import Answer, ClassesOutput, Output
 from lamina.screen import percent
 from lamina.settings import Settings
 from lamina.task import Recipe, Score, Task
 
 SIZES = [16, 24, 32, 48, 64, 80, 96, 128, 192, 256]
+OPPONENTS = {ImageInput.kind: PICTURE_OPPONENTS, AudioInput.kind: SOUND_OPPONENTS, VectorInput.kind: TABLE_OPPONENTS}
 UNEVEN = 3
 """Most to least frequent class, from which on the score with every class counted alike is told too."""
 
 
 def _input(settings: Settings, kind: str) -> Input:
-    return (
-        VectorInput() if kind == VectorInput.kind else ImageInput(side=settings.side, max_pixels=settings.max_pixels, views=settings.views)
-    )
+    made: dict[str, Input] = {
+        ImageInput.kind: ImageInput(side=settings.side, max_pixels=settings.max_pixels, views=settings.views),
+        AudioInput.kind: AudioInput(),
+        VectorInput.kind: VectorInput(),
+    }
+    return made[kind]
 
 
 def _network(input: Input, output: Output, size: int, x: Tensor) -> Network:
     first = input.layer(x)
     if isinstance(first, Columns):
         return Network([("input", first), *dense_net(first.outputs, size), ("head", output.head(size))])
+    if isinstance(first, LogMel):
+        hidden = sound_net(first.bands, size)
+        return Network([("input", first), *hidden, ("head", output.head(sound_net_outputs(hidden, first.bands)))])
     assert isinstance(input, ImageInput)
     assert isinstance(first, Whiten)
     hidden = conv_net(input.side // first.stride, first.outputs, size)
@@ -64,7 +72,11 @@ def _recipe(examples: int) -> Recipe:
 
 def _decisions(input: Input) -> tuple[str, ...]:
     usual = ("the network's layers", "optimizer, rate and schedule")
-    return usual if isinstance(input, VectorInput) else ("pictures moved or cropped keep their label", *usual)
+    varied = {
+        ImageInput.kind: ("pictures moved or cropped keep their label",),
+        AudioInput.kind: ("frames of 25 ms in bands that are even on the mel scale", "shift, gain and noise keep the label"),
+    }
+    return (*varied.get(input.kind, ()), *usual)
 
 
 def _right(answers: list[Any], truths: list[Any]) -> list[bool]:
@@ -91,6 +103,7 @@ def _remarks(answers: list[Any], truths: list[Any]) -> list[str]:
 RECOGNIZE = Task(
     name="recognize",
     question="What is this?",
+    senses=(ImageInput.kind, AudioInput.kind, VectorInput.kind),
     input=_input,
     output=lambda settings: ClassesOutput(balance=settings.balance),
     network=_network,
@@ -98,7 +111,7 @@ RECOGNIZE = Task(
     recipe=_recipe,
     score=_score,
     right=_right,
-    opponents=lambda input: TABLE_OPPONENTS if isinstance(input, VectorInput) else PICTURE_OPPONENTS,
+    opponents=lambda input: OPPONENTS[input.kind],
     decisions=_decisions,
     remarks=_remarks,
 )
