@@ -19,11 +19,21 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lamina.errors import DataError, Interrupted, LaminaError, UsageError, did_you_mean, sentence
+from lamina.errors import DataError, Interrupted, LaminaError, NotAccepted, UsageError, did_you_mean, sentence
 from lamina.screen import Screen, duration, percent
 from lamina.settings import Settings, descriptions, field_types
 from lamina.task import Score
-from lamina.tell import tell_curve, tell_doctor, tell_experiment, tell_layers, tell_step, tell_unit
+from lamina.tell import (
+    tell_curve,
+    tell_decision,
+    tell_doctor,
+    tell_enrollment,
+    tell_experiment,
+    tell_layers,
+    tell_people,
+    tell_step,
+    tell_unit,
+)
 
 if TYPE_CHECKING:
     from lamina.model import Model
@@ -44,6 +54,11 @@ app = typer.Typer(
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout; everything else goes to stderr.")]
 Data = Annotated[str, typer.Argument(help="A folder of class folders, a table, a zip of these, or sample:NAME.")]
 ModelPath = Annotated[Path, typer.Argument(help="A .lamina file.")]
+FalseAccept = Annotated[
+    float | None, typer.Option(help="Share of strangers that may be let in; default 0.01, or the least that the people held out support.")
+]
+StoreFolder = Annotated[str, typer.Option(help="The folder of the people enrolled; default NAME.people beside the model.")]
+KeyFile = Annotated[str, typer.Option(help="The file with the store's key; default in your configuration folder.")]
 
 
 def with_settings(*names: str) -> Callable[[Callable], Callable]:
@@ -318,6 +333,74 @@ def doctor(
     screen = _screen(json_)
     found = inside.doctor(_load(Path(target), {}) if target.endswith(".lamina") else target, data or None, screen=screen)
     _show(found, json_, tell_doctor, screen)
+
+
+@app.command()
+def enroll(
+    model: ModelPath,
+    name: Annotated[str, typer.Argument(help="Whose examples these are.")],
+    files: Annotated[list[str], typer.Argument(help="Pictures or recordings of that person, or folders of them.")],
+    false_accept: FalseAccept = None,
+    store: StoreFolder = "",
+    key: KeyFile = "",
+    json_: Json = False,
+) -> None:
+    """Enroll NAME with some pictures or recordings: what is too dark, blurred, short or unlike the others is refused with the reason.
+    Only an encrypted template is kept, no picture and no recording."""
+    found = _load(model, {}).people(store, key).enroll(name, files, false_accept)
+    _show(dataclasses.asdict(found), json_, tell_enrollment, _screen(json_))
+
+
+@app.command()
+def verify(
+    model: ModelPath,
+    name: Annotated[str, typer.Argument(help="Who it should be.")],
+    file: Annotated[str, typer.Argument(help="A picture or a recording.")],
+    false_accept: FalseAccept = None,
+    store: StoreFolder = "",
+    key: KeyFile = "",
+    json_: Json = False,
+) -> None:
+    """Is FILE of NAME? Exit code 0: accepted; 7: not."""
+    found = _load(model, {}).people(store, key).verify(name, file, false_accept)
+    _show(dataclasses.asdict(found), json_, tell_decision, _screen(json_))
+    if not found.accepted:
+        raise typer.Exit(NotAccepted.exit_code)
+
+
+@app.command()
+def identify(
+    model: ModelPath,
+    file: Annotated[str, typer.Argument(help="A picture or a recording.")],
+    false_accept: FalseAccept = None,
+    store: StoreFolder = "",
+    key: KeyFile = "",
+    json_: Json = False,
+) -> None:
+    """Whose is FILE, of the people enrolled? Exit code 0: somebody's; 7: nobody's."""
+    found = _load(model, {}).people(store, key).identify(file, false_accept)
+    _show(dataclasses.asdict(found), json_, tell_decision, _screen(json_))
+    if not found.accepted:
+        raise typer.Exit(NotAccepted.exit_code)
+
+
+@app.command()
+def people(model: ModelPath, store: StoreFolder = "", key: KeyFile = "", json_: Json = False) -> None:
+    """List the people who are enrolled with MODEL."""
+    _show({"people": _load(model, {}).people(store, key).listed()}, json_, tell_people, _screen(json_))
+
+
+@app.command()
+def revoke(
+    model: ModelPath,
+    name: Annotated[str, typer.Argument(help="Who is to be forgotten.")],
+    store: StoreFolder = "",
+    key: KeyFile = "",
+    json_: Json = False,
+) -> None:
+    """Forget NAME: no byte of the template stays in the store."""
+    _load(model, {}).people(store, key).revoke(name)
+    _show({"revoked": name}, json_, lambda found, screen: screen.say(f"{found['revoked']} is forgotten."), _screen(json_))
 
 
 @app.command()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -84,3 +86,163 @@ def mean_recall(found: Sequence[str], truths: Sequence[str]) -> float:
     for label, truth in zip(found, truths, strict=True):
         right.setdefault(truth, []).append(label == truth)
     return sum(sum(hits) / len(hits) for hits in right.values()) / max(1, len(right))
+
+
+# ---------------------------------------------------------------- is this the same person?
+
+MOST_EACH = 10
+"""Examples of one person that are compared with others: a person with hundreds of pictures would decide alone."""
+MOST_PAIRS = 200_000
+RESAMPLED = 400
+BOUND = 0.99
+SMALL_SAMPLE = 1.15
+"""By which the bootstrap's reach is too short for some tens of people, by simulation."""
+
+
+@dataclass(frozen=True)
+class Trials:
+    """Pairs of examples of people whom training never saw: how alike the two are, and whose they are."""
+
+    likeness: np.ndarray
+    """[pairs] from -1 to 1, falling."""
+    first: np.ndarray
+    second: np.ndarray
+    """[pairs] the number of the person; equal where both examples are of one."""
+    places: np.ndarray
+    """[pairs, 2] which examples they are."""
+    people: int
+
+    @property
+    def same(self) -> np.ndarray:
+        return self.first == self.second
+
+    @functools.cached_property
+    def cuts(self) -> np.ndarray:
+        """[cuts] how many of the most alike pairs a threshold can accept: none, or as many as are told apart from the next."""
+        return np.r_[0, np.flatnonzero(np.diff(self.likeness)) + 1, len(self.likeness)]
+
+    def threshold(self, cut: int) -> float:
+        """In the middle between the last pair that is accepted at this cut and the first that is not."""
+        count = int(self.cuts[cut])
+        above = self.likeness[count - 1] if count else self.likeness[0] + 0.02
+        return float(above + (self.likeness[count] if count < len(self.likeness) else above - 0.02)) / 2
+
+    def rates(self, drawn: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """(false accepts, false rejects), each [cuts], as shares.
+
+        `drawn` [people] is how often each person counts (1 each without).
+        """
+        weight = (
+            np.ones(len(self.likeness)) if drawn is None else np.where(self.same, drawn[self.first], drawn[self.first] * drawn[self.second])
+        )
+        own = np.where(self.same, weight, 0.0)
+        accepted, strangers = (np.r_[0.0, np.cumsum(each)][self.cuts] for each in (own, weight - own))
+        return strangers / max(1e-12, strangers[-1]), 1 - accepted / max(1e-12, accepted[-1])
+
+    def equal_error(self, drawn: np.ndarray | None = None) -> float:
+        """The rate at which false accepts and false rejects are as frequent (EER)."""
+        accepts, rejects = self.rates(drawn)
+        at = int(np.argmin(np.abs(accepts - rejects)))
+        return float(accepts[at] + rejects[at]) / 2
+
+    def rejected_at(self, rate: float, drawn: np.ndarray | None = None) -> float:
+        """False rejects where at most `rate` of strangers are accepted."""
+        accepts, rejects = self.rates(drawn)
+        return float(rejects[np.searchsorted(accepts, rate, side="right") - 1])
+
+    def resampled(self, count: int = RESAMPLED, seed: int = 0) -> Iterator[np.ndarray]:
+        """How often each person counts when as many people are drawn anew: the two-way bootstrap, for a pair counts as often as both do
+        (Owen & Eckles 2012, https://doi.org/10.1214/12-AOAS547). Pairs share people, so there is less to know than there are pairs."""
+        random = np.random.Generator(np.random.Philox(key=seed))
+        for _ in range(count):
+            drawn = random.multinomial(self.people, np.full(self.people, 1 / self.people)).astype(np.float64)
+            if (drawn > 0).sum() > 1:
+                yield drawn
+
+
+def trials_of(embeddings: np.ndarray, people: Sequence[str], seed: int = 0) -> Trials:
+    """All pairs of [n, width] vectors of length 1, at most MOST_EACH a person; of strangers a random part, where they are too many.
+
+    Raises ValueError unless there are two people, one of them with two examples.
+    """
+    random = np.random.Generator(np.random.Philox(key=seed))
+    names = sorted(set(people))
+    number = {name: place for place, name in enumerate(names)}
+    by_person: dict[int, list[int]] = {}
+    for place, name in enumerate(people):
+        by_person.setdefault(number[name], []).append(place)
+    chosen = [np.sort(random.permutation(own)[:MOST_EACH]) for _, own in sorted(by_person.items())]
+    if len(names) < 2 or max(map(len, chosen)) < 2:
+        raise ValueError("there must be two people, one of them with two examples")
+    kept = np.concatenate(chosen)
+    owner = np.concatenate([np.full(len(own), person) for person, own in enumerate(chosen)])
+    one, two = np.triu_indices(len(kept), 1)
+    alike = owner[one] == owner[two]
+    strangers = np.flatnonzero(~alike)
+    if len(strangers) > MOST_PAIRS:
+        strangers = np.sort(random.choice(strangers, MOST_PAIRS, replace=False))
+    pairs = np.concatenate([np.flatnonzero(alike), strangers])
+    one, two = one[pairs], two[pairs]
+    vectors = np.asarray(embeddings, np.float32)[kept]
+    likeness = np.einsum("pd,pd->p", vectors[one], vectors[two])
+    order = np.argsort(-likeness, kind="stable")
+    one, two = one[order], two[order]
+    return Trials(likeness[order], owner[one], owner[two], np.stack([kept[one], kept[two]], 1), len(names))
+
+
+def equal_error_interval(trials: Trials, confidence: float = 0.95) -> tuple[float, float]:
+    """By the two-way bootstrap over people."""
+    found = [trials.equal_error(drawn) for drawn in trials.resampled()]
+    low, high = np.quantile(found, [0.5 - confidence / 2, 0.5 + confidence / 2])
+    return float(low), float(high)
+
+
+@dataclass(frozen=True)
+class Opening:
+    """What one threshold lets in."""
+
+    rate: float
+    """False accepts: the share of strangers that it lets in, on people held out …"""
+    bound: float
+    """… and what that share is at most, with 99 % confidence, for people never seen."""
+    threshold: float
+    rejects: float
+    """False rejects: the share of pictures (recordings) of the right person that it turns away."""
+
+
+def smallest_rate(people: int, pairs: int) -> float:
+    """The smallest false-accept rate that so many people, compared in so many pairs of strangers, can tell from 0: three of the pairs of
+    people (the rule of three: Hanley & Lippman-Hand 1983, https://doi.org/10.1001/jama.1983.03330370053031)."""
+    return 3 / max(1, min(people * (people - 1) // 2, pairs))
+
+
+def openings(trials: Trials, rates: Sequence[float]) -> list[Opening]:
+    """For each wanted false-accept rate the threshold that lets in at most that share of the strangers held out.
+
+    The bound is the largest of three, for each alone is too low somewhere (docs/log.md): the two-way bootstrap over people, widened for
+    their small number; the jackknife over people on the logarithm; and the rule of three for 99 %.
+    """
+    from scipy.stats import t
+
+    accepts, rejects = trials.rates()
+    at = np.searchsorted(accepts, rates, side="right") - 1
+    drawn = np.array([trials.rates(drawn)[0][at] for drawn in trials.resampled()])
+    n = trials.people
+    wide = np.quantile(drawn, BOUND, axis=0) - accepts[at]
+    strangers = ~trials.same
+    pairs = int(strangers.sum())
+    all_of = np.bincount(trials.first[strangers], minlength=n) + np.bincount(trials.second[strangers], minlength=n)
+    quantile = float(t.ppf(BOUND, max(1, n - 1)))
+    rule = -math.log(1 - BOUND) / max(1, min(n * (n - 1) // 2, pairs))
+    found = []
+    for number, cut in enumerate(at.tolist()):
+        rate, count = float(accepts[cut]), int(trials.cuts[cut])
+        let_in = strangers[:count]
+        own = np.bincount(trials.first[:count][let_in], minlength=n) + np.bincount(trials.second[:count][let_in], minlength=n)
+        without = (let_in.sum() - own) / np.maximum(1, pairs - all_of)
+        error = math.sqrt((n - 1) / n * float(np.square(without - without.mean()).sum()))
+        by_jackknife = rate * math.exp(quantile * error / rate) if rate else 0.0
+        by_bootstrap = rate + float(wide[number]) * SMALL_SAMPLE * math.sqrt(n / max(1, n - 1))
+        bound = min(1.0, max(by_jackknife, by_bootstrap, rule))
+        found.append(Opening(rate, bound, trials.threshold(cut), float(rejects[cut])))
+    return found

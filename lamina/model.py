@@ -31,7 +31,7 @@ from lamina.data.raw import FileRaw, Raw
 from lamina.data.read import read_examples
 from lamina.data.split import Split
 from lamina.data.tables import read_answers
-from lamina.errors import DataError, LaminaError, ModelFileError, did_you_mean, sentence
+from lamina.errors import DataError, LaminaError, ModelFileError, UsageError, did_you_mean, sentence
 from lamina.inputs import Input, build_input
 from lamina.networks import Network, build_network
 from lamina.outputs import Answer, Output, build_output
@@ -43,6 +43,7 @@ from lamina.training.inference import BATCH, Values, each_batch, join_values, ru
 
 if TYPE_CHECKING:
     from lamina.classical.verdict import Against, Verdict
+    from lamina.people import Decision, Enrollment, People
 
 FORMAT = 1
 OUTLIERS = 200
@@ -124,6 +125,8 @@ class Model:
     A machine that cannot compute in bf16 opens the model as fp32; the answers are the same but for rounding."""
     material: Material | None = field(default=None, repr=False, compare=False)
     """What it learned from, as long as the process of its training lives: a loaded model reads it again."""
+    path: str = field(default="", repr=False, compare=False)
+    """Its file, once it was saved or loaded."""
 
     @property
     def verdict(self) -> Verdict | None:
@@ -165,16 +168,49 @@ class Model:
 
         return doctor(self, data)
 
+    # ------------------------------------------------------------ people (lamina.people)
+
+    def people(self, store: str | os.PathLike = "", key: str | os.PathLike = "") -> People:
+        """Those who are enrolled: .enroll(name, files), .verify(name, file), .identify(file), .listed(), .revoke(name)."""
+        from lamina.people import People
+
+        return People(self, store, key)
+
+    def enroll(self, name: str, files: Sequence[Any], false_accept: float | None = None) -> Enrollment:
+        """Take in examples of one person, into the store beside the model's file."""
+        return self.people().enroll(name, files, false_accept)
+
+    def verify(self, name: str, file: Any, false_accept: float | None = None) -> Decision:
+        """Is this that person?"""
+        return self.people().verify(name, file, false_accept)
+
+    def identify(self, file: Any, false_accept: float | None = None) -> Decision:
+        """Who of those enrolled is it, if anybody?"""
+        return self.people().identify(file, false_accept)
+
+    def revoke(self, name: str) -> None:
+        """Forget a person: no byte of the template stays in the store."""
+        self.people().revoke(name)
+
     # ------------------------------------------------------------ answers
 
     def predict(self, source: Any) -> Any:
         """Answers for a file, a folder, a glob, bytes, an array [H, W] or [H, W, C], a Pillow image, a pair (rate, samples), or a list;
         where the model learned from a table: for a table's path, a folder or glob of tables, a data frame, a dict, a list of dicts, or
-        numbers [n, columns].
+        numbers [n, columns]. A model of people has no answer to one value alone: `verify` and `identify` compare.
 
         One value gives one Prediction; a folder, a glob, a list or an array of several pictures gives a list. A file that
         cannot be read gives a Prediction with `error`. Raises DataError when nothing matches.
         """
+        if self.output.together:
+            raise UsageError(
+                sentence(
+                    "The model",
+                    "answer one value alone",
+                    f"a model that does {self.task}, which compares",
+                    "Use `lamina enroll`, then `lamina verify` or `lamina identify`.",
+                )
+            )
         if (rows := self.input.rows(source)) is not None:
             found = self._predict_all([name for name, _ in rows], [raw for _, raw in rows])
             return found[0] if isinstance(source, dict) or (isinstance(source, np.ndarray) and source.ndim == 1) else found
@@ -204,6 +240,8 @@ class Model:
         from lamina.tasks import find_task
 
         examples = self._test_examples(data, settings, screen)
+        if self.output.together:
+            return self._evaluate_together(examples, screen, against)
         for label in examples.labels:
             self.output.encode(label)  # raises for a label that the model never learned
         predictions = self._predict_all(list(examples.names), list(examples.raws))
@@ -225,6 +263,29 @@ class Model:
             theirs = [label == truth for label, truth in zip(read_answers(Path(against), names, settings), truths, strict=True)]
             other = against_other(task.right(answers, truths), theirs, settings.margin / 100)
         return Evaluation(task.score(answers, truths), unreadable, unknown, other)
+
+    def _evaluate_together(self, examples: Examples, screen: Screen, against: str) -> Evaluation:
+        """Of answers that are judged in pairs."""
+        from lamina.tasks import find_task
+
+        if against:
+            raise UsageError(sentence("--against", "be given for answers that are labels", f"a model that does {self.task}"))
+        answers, truths, unreadable = [], [], 0
+        for start in range(0, len(examples), BATCH):
+            some = slice(start, start + BATCH)
+            values, errors = self._read_some(list(examples.raws[some]))
+            parts = each_batch(self.network, self.input, self.output, self._batches(values), self.precision)
+            answers += [answer for part in parts for answer in self.output.decode(part.values, part.context)]
+            for name, truth, error in zip(examples.names[some], examples.answers[some], errors, strict=True):
+                if error is None:
+                    truths.append(truth)
+                else:
+                    unreadable += 1
+                    screen.warn(f"{name}: {error}")
+        try:
+            return Evaluation(find_task(self.task).score(answers, truths), unreadable, 0)
+        except ValueError as error:
+            raise DataError(sentence(f"The data {examples.source}", "show two people, one of them twice", str(error))) from error
 
     def _test_examples(self, data: Any, settings: Settings, screen: Screen) -> Examples:
         examples = read_examples(data, settings, [self.input], least_labels=1)
@@ -316,6 +377,7 @@ class Model:
             for name, content in {"manifest.json": manifest, **contents}.items():
                 archive.writestr(zipfile.ZipInfo(name, (2020, 1, 1, 0, 0, 0)), content)  # a fixed date: same model, same bytes
         write_bytes(Path(path), buffer.getbuffer())
+        self.path = os.fspath(path)
         return Path(path)
 
     def _description(self) -> dict[str, Any]:
@@ -353,6 +415,7 @@ def load(path: str | os.PathLike) -> Model:
         description = json.loads(contents["model.json"])
         model = _build(description, contents["weights.safetensors"])
         _compare_golden(model, description["golden"], contents["golden.safetensors"])
+        model.path = os.fspath(path)
         return model
     except LaminaError as error:
         if isinstance(error, ModelFileError):

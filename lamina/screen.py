@@ -76,6 +76,11 @@ class Bar:
             self.screen.say(f"{self.what}: {done / self.total:.0%}, {left:.0f} s left  {note}".rstrip())
 
 
+def one_in(rate: float) -> str:
+    """A rate in words: 1 in 100; a large one in percent."""
+    return f"1 in {1 / rate:,.0f}" if 0 < rate <= 0.3 else f"{100 * rate:.0f} in 100"
+
+
 def percent(fraction: float) -> str:
     """0.9412 -> '94.1'; the sign is written once, by the caller."""
     return f"{100 * fraction:.1f}"

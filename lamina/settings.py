@@ -18,7 +18,7 @@ from lamina.errors import UsageError, did_you_mean, sentence
 @dataclass(frozen=True)
 class Settings:
     task: str = "auto"
-    """What to learn: auto (said from the data) or recognize."""
+    """What to learn: auto, recognize (what is this?) or verify (is this the same person?)."""
     minutes: float | None = None
     """Time for the whole command, in minutes; may be a fraction."""
     epochs: float | None = None

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from lamina.screen import percent
 
 if TYPE_CHECKING:
-    from lamina.classical.fit import Opponent
+    from lamina.classical.fit import Classical, Opponent
     from lamina.data.batches import Feed
     from lamina.inputs import Input
     from lamina.networks import Network
@@ -97,11 +97,17 @@ class Task:
     """(answers of the network, true answers) -> the score."""
     right: Callable[[list[Any], list[Any]], list[bool]]
     """(answers of the network, true answers) -> which are right, for paired comparisons."""
+    new_answers: bool = False
+    """Whether it is asked about answers (people) that training never saw: then whole answers are held out."""
     opponents: Callable[[Input], tuple[Opponent, ...]] = lambda input: ()
     """Fitted input -> the classical ways; without any there is no verdict."""
+    search: Callable[..., Classical] | None = None
+    """What finds the best of them, called as `fit_classical`; None = that."""
     decisions: Callable[[Input], tuple[str, ...]] = lambda input: ()
     """Fitted input -> the settings that people chose for the network."""
     remarks: Callable[[list[Any], list[Any]], list[str]] = lambda answers, truths: []
     """(answers of the network, true answers) -> lines to say under the score."""
     settle: Callable[[Network, Feed, Any], None] | None = None
     """(network, feed, indices of training examples): what is done to a network before its first step; None = nothing."""
+    finish: Callable[[Network, Feed, Any], None] | None = None
+    """The same after its last step."""

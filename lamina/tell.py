@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
-from lamina.screen import Screen, percent
+from lamina.screen import Screen, one_in, percent
 
 
 def tell_curve(curve: dict[str, Any], screen: Screen) -> None:
@@ -82,3 +83,39 @@ def tell_doctor(found: dict[str, Any], screen: Screen) -> None:
         screen.title(each["name"])
         screen.say(f"    seen by  {each['evidence']}")
         screen.say(f"    remedy   {each['remedy']}")
+
+
+def tell_enrollment(found: dict[str, Any], screen: Screen) -> None:
+    from lamina.people.people import WARNING
+
+    for file, reason in found["refused"]:
+        screen.warn(f"{file}: refused, {reason}")
+    screen.title(f"{found['name']} is enrolled with {found['examples']} examples.")
+    opening = found["opening"]
+    screen.say(f"At the threshold {opening['threshold']:.3f} {strangers(opening['rate'], opening['bound'])}: convenience, not security.")
+    screen.say(f"{percent(opening['rejects'])} % of the pictures (recordings) of the right people held out were turned away there.")
+    screen.say(WARNING)
+
+
+def tell_decision(found: dict[str, Any], screen: Screen) -> None:
+    who = found["name"] or "nobody who is enrolled"
+    if found["reason"]:
+        screen.title(f"Refused: {found['reason']}.")
+        return
+    told = f"likeness {found['likeness']:.3f}, threshold {found['threshold']:.3f}"
+    screen.title(
+        f"{'Accepted' if found['accepted'] else 'Not accepted'}: {who} ({told}; {strangers(found['false_accept'], found['bound'])})."
+    )
+
+
+def tell_people(found: dict[str, Any], screen: Screen) -> None:
+    for each in found["people"]:
+        added = time.strftime("%Y-%m-%d", time.localtime(each["added"]))
+        screen.say(f"{each['name']}  {each['examples']} examples, since {added}")
+    if not found["people"]:
+        screen.say("Nobody is enrolled.")
+
+
+def strangers(rate: float, bound: float) -> str:
+    """A false-accept rate and its bound in words."""
+    return f"about {one_in(rate)} strangers would be let in, at most {one_in(bound)} with 99 % confidence"

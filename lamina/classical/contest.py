@@ -19,7 +19,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from lamina.classical.borrowed import DECISIONS, INSPECT, Borrowed, Lent, borrow
 from lamina.classical.fit import Classical, fit_classical, trivial
-from lamina.classical.verdict import Contender, Verdict, compare
+from lamina.classical.verdict import ByExample, ByPeople, Contender, Verdict, compare
 from lamina.data.batches import Feed
 from lamina.data.split import Split
 from lamina.layers import Context
@@ -116,7 +116,7 @@ class Contest:
         """The answer that is most frequent in the training part, always."""
         network = trivial(self.feed, np.array(self.split.indices("train")))
         model = Model(self.task.name, self.feed.input, network, self.feed.output)
-        answers = model.output.decode(network(torch.zeros(len(self.test), 1), Context())[0], Context())
+        answers = model.output.decode(network(torch.zeros(len(self.test), 1), Context(), model.output.reads)[0], Context())
         return Rival("trivial", "the most frequent answer", model, answers, 0.0, *self._answering(model), inspect=INSPECT_TRIVIAL)
 
     def borrowed(self, lend: Callable[[], Lent], seconds: float) -> Rival | str:
@@ -133,9 +133,12 @@ class Contest:
 
     def verdict(self, rivals: Sequence[Rival], margin: float, notes: tuple[str, ...] = ()) -> Verdict:
         """Every score, cost and the sentence; `notes` end it. The deep, the classical and the trivial way must be among the rivals."""
-        right = {rival.kind: self.task.right(list(rival.answers), self.wanted) for rival in rivals}
-        again = [self.task.right(answers, self.wanted) for rival in rivals if rival.kind == "deep" for answers in rival.repeats]
-        return compare([self._contender(rival) for rival in rivals], right, margin, notes, again)
+        answers = {rival.kind: list(rival.answers) for rival in rivals}
+        if self.feed.output.together:
+            return compare([self._contender(rival) for rival in rivals], ByPeople(answers, self.wanted), margin, notes)
+        right = {kind: self.task.right(own, self.wanted) for kind, own in answers.items()}
+        again = [self.task.right(repeated, self.wanted) for rival in rivals if rival.kind == "deep" for repeated in rival.repeats]
+        return compare([self._contender(rival) for rival in rivals], ByExample(right, again), margin, notes)
 
     # ------------------------------------------------------------ parts
 
@@ -145,7 +148,8 @@ class Contest:
         learned = np.array(split.indices("train"))
         if split.folds is None:
             validation = split.indices("validation")
-            fitted = fit_classical(opponents, feed, learned, seconds, self.seed, len(validation) + len(self.test))
+            search = self.task.search or fit_classical
+            fitted = search(opponents, feed, learned, seconds, self.seed, len(validation) + len(self.test))
             output = calibrated(fitted.network, feed, self._values(fitted.network, validation) if validation else None, "fp32")
             return fitted, output, self._values(fitted.network, self.test)
         folds = max(split.folds) + 1

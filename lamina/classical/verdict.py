@@ -1,6 +1,7 @@
 """The verdict: deep against classical, borrowed and trivial on the same split; costs; one sentence by a fixed rule.
 
-The difference is in points of accuracy, deep minus classical, with its 99 % paired interval over the test examples
+The difference is in points of accuracy (for people: of the equal error rate, of which less is better), deep minus classical, with its
+99 % paired interval over the test examples
 (Agresti & Min 2005; over several trainings of the network with the chance of training in it); delta is the margin.
 
   nothing      neither is shown to be better than the trivial answer (95 % paired intervals): nothing to learn here
@@ -19,9 +20,11 @@ import dataclasses
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
-from lamina.metrics import paired_interval, paired_interval_over_trainings, paired_test
+import numpy as np
+
+from lamina.metrics import paired_interval, paired_interval_over_trainings, paired_test, trials_of
 from lamina.screen import bytes_in_words, duration, percent
 from lamina.task import Score
 
@@ -109,41 +112,92 @@ class Verdict:
         return self.sentence
 
 
-def compare(
-    contenders: Sequence[Contender],
-    right: Mapping[str, Sequence[bool]],
-    margin: float,
-    notes: tuple[str, ...] = (),
-    repeats: Sequence[Sequence[bool]] = (),
-) -> Verdict:
-    """The verdict from which test examples each kind got right, in the same order; `repeats`: networks of further seeds did."""
-    deep, classical, trivial = (next(each for each in contenders if each.kind == kind) for kind in ("deep", "classical", "trivial"))
+class Pairing(Protocol):
+    """The contenders' answers to the same test examples, compared in pairs."""
 
-    def apart(one: str, other: str, confidence: float) -> tuple[float, float, float]:
-        """(difference, low, high), one minus other; the network's over all its trainings."""
-        if repeats and "deep" in (one, other):
+    kinds: list[str]
+
+    def apart(self, one: str, other: str, confidence: float) -> tuple[float, float, float]:
+        """(difference, low, high): by how much one is better than the other, as a share."""
+        ...
+
+    def p_value(self) -> float:
+        """Of no difference between deep and classical."""
+        ...
+
+    def chance(self) -> str:
+        """What the interval covers, as the end of the sentence."""
+        ...
+
+
+class ByExample:
+    """Each test example is right or wrong: the difference is in accuracy."""
+
+    def __init__(self, right: Mapping[str, Sequence[bool]], repeats: Sequence[Sequence[bool]] = ()) -> None:
+        """`right`: which test examples each kind got right, in the same order; `repeats`: networks of further seeds did."""
+        self.right, self.repeats, self.kinds = right, repeats, list(right)
+
+    def apart(self, one: str, other: str, confidence: float) -> tuple[float, float, float]:
+        """The network's over all its trainings."""
+        if self.repeats and "deep" in (one, other):
             sign = 1 if one == "deep" else -1
-            beside = right[other if one == "deep" else one]
-            middle, low, high = paired_interval_over_trainings([right["deep"], *repeats], beside, confidence)
+            beside = self.right[other if one == "deep" else one]
+            middle, low, high = paired_interval_over_trainings([self.right["deep"], *self.repeats], beside, confidence)
             return sign * middle, min(sign * low, sign * high), max(sign * low, sign * high)
-        return paired_interval(right[one], right[other], confidence)
+        return paired_interval(self.right[one], self.right[other], confidence)
 
+    def p_value(self) -> float:
+        return paired_test(self.right["deep"], self.right["classical"])
+
+    def chance(self) -> str:
+        return _over_seeds([self.right["deep"], *self.repeats])
+
+
+class ByPeople:
+    """Pairs of examples are accepted or not: the difference is in equal error rate, people drawn anew together for all kinds."""
+
+    def __init__(self, answers: Mapping[str, Sequence[Any]], people: Sequence[str]) -> None:
+        """`answers`: the embeddings of the test examples by kind; `people`: whose they are."""
+        self.kinds = list(answers)
+        self.found: dict[str, tuple[float, np.ndarray]] = {}
+        for kind, embeddings in answers.items():
+            trials = trials_of(np.stack(list(embeddings)), people)
+            drawn = np.array([trials.equal_error(counts) for counts in trials.resampled()])
+            self.found[kind] = (trials.equal_error(), drawn)
+
+    def apart(self, one: str, other: str, confidence: float) -> tuple[float, float, float]:
+        (first, firsts), (second, seconds) = self.found[one], self.found[other]
+        low, high = np.quantile(seconds - firsts, [0.5 - confidence / 2, 0.5 + confidence / 2])
+        return second - first, float(low), float(high)
+
+    def p_value(self) -> float:
+        """Twice the share of the drawings in which the difference has the other sign."""
+        drawn = self.found["classical"][1] - self.found["deep"][1]
+        return min(1.0, 2 * float(min((drawn <= 0).mean(), (drawn >= 0).mean())) + 1 / len(drawn))
+
+    def chance(self) -> str:
+        return "; for the network trained here, by people drawn anew."
+
+
+def compare(contenders: Sequence[Contender], pairing: Pairing, margin: float, notes: tuple[str, ...] = ()) -> Verdict:
+    """The verdict; deep, classical and trivial must be among the contenders, all of them in the pairing."""
+    deep, classical, trivial = (next(each for each in contenders if each.kind == kind) for kind in ("deep", "classical", "trivial"))
+    apart = pairing.apart
     difference, low, high = apart("deep", "classical", CONFIDENCE)
     better = any(apart(each, "trivial", 0.95)[1] > 0 for each in ("deep", "classical"))
     kind = judge(low, high, margin, better)
     cheaper = "classical" if classical.seconds <= deep.seconds else "deep"
     use = "trivial" if kind == "nothing" else kind if kind in ("deep", "classical") else cheaper
     sentence = _sentence(kind, use, deep, classical, trivial, (difference, low, high), margin)
-    sentence += _over_seeds([right["deep"], *repeats])
+    sentence += pairing.chance()
     if borrowed := next((each for each in contenders if each.kind == "borrowed"), None):
-        rival = use if use in right else "deep"
+        rival = use if use in pairing.kinds else "deep"
         found = apart("borrowed", rival, CONFIDENCE)
         ahead = _by_interval(found[1], found[2], margin) == "deep"
         sentence += _of_borrowed(borrowed, rival, found, ahead)
         use = "borrowed" if ahead else use
     sentence += "".join(f" {note[0].upper()}{note[1:]}." for note in notes)
-    p_value = paired_test(right["deep"], right["classical"])
-    return Verdict(kind, use, sentence, margin, difference, low, high, p_value, tuple(contenders), notes)
+    return Verdict(kind, use, sentence, margin, difference, low, high, pairing.p_value(), tuple(contenders), notes)
 
 
 def _of_borrowed(borrowed: Contender, rival: str, found: tuple[float, float, float], ahead: bool) -> str:
@@ -207,8 +261,9 @@ def _by_interval(low: float, high: float, margin: float) -> str:
 def _sentence(
     kind: str, use: str, deep: Contender, classical: Contender, trivial: Contender, found: tuple[float, float, float], margin: float
 ) -> str:
+    what = "" if deep.score.better == "higher" else f"{deep.score.name}: "
     scores = (
-        f"deep {percent(deep.score.value)} %, classical {percent(classical.score.value)} % ({classical.name}), "
+        f"{what}deep {percent(deep.score.value)} %, classical {percent(classical.score.value)} % ({classical.name}), "
         f"guessing {percent(trivial.score.value)} %, on {deep.score.n} examples"
     )
     difference = f"{_points(found[0])} points ({_points(found[1])} to {_points(found[2])}, 99 % paired interval)"

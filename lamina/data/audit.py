@@ -89,8 +89,11 @@ class Audit:
         }
 
 
-def audit(examples: Examples, input: Input, settings: Settings, screen: Screen) -> Audit:
-    """Decode every example in parallel, name what is unusable or odd. Raises DataError above --max-bad (after telling all)."""
+def audit(examples: Examples, input: Input, settings: Settings, screen: Screen, new_answers: bool = False) -> Audit:
+    """Decode every example in parallel, name what is unusable or odd; `new_answers`: tested answers need not be trained ones.
+
+    Raises DataError above --max-bad (after telling all).
+    """
     start = time.monotonic()
     inspections = _inspect_all(examples, input, settings, screen)
     findings = list(examples.findings)
@@ -104,7 +107,8 @@ def audit(examples: Examples, input: Input, settings: Settings, screen: Screen) 
         findings.extend(Finding(name, kind, detail) for kind, detail in inspection.warnings)
     kept = [inspections[index] for index in usable]
     good = examples.take(usable)
-    good, kept = _drop_untrained_labels(good, kept, findings)
+    if not new_answers:
+        good, kept = _drop_untrained_labels(good, kept, findings)
     if input.repeats(good.raws):
         good, kept = _tell_apart(good, kept)
     duplicates = find_duplicates([i.content for i in kept], [i.fingerprint for i in kept], lambda a, b: _same(input, good, a, b))

@@ -27,6 +27,9 @@ TEST_SHARE = 0.15
 VALIDATION_SHARE = 0.10
 VALIDATION_SHARE_LARGE = 0.05
 LARGE = 20_000
+VALIDATION_SHARE_PEOPLE = 0.15
+LEAST_PEOPLE = 10
+"""With two or more examples each, where people are held out."""
 
 
 @dataclass(frozen=True)
@@ -51,21 +54,24 @@ class Split:
         return [i for i, its in enumerate(self.folds) if its != number], [i for i, its in enumerate(self.folds) if its == number]
 
 
-def divide(report: Audit, saved: dict[str, Any] | None = None) -> Split:
+def divide(report: Audit, saved: dict[str, Any] | None = None, by_answer: bool = False) -> Split:
     """Split the usable examples. `saved` is what an earlier run's split.json holds: nothing in it moves.
 
-    Raises DataError when a part would be empty.
+    `by_answer`: whole answers (people) are held out, none stands in two parts. Raises DataError when a part would be empty.
     """
     examples = report.examples
-    keys, units = _units(report)
+    keys, units = _units(report, by_answer)
     given = any(examples.parts)
-    cross_fit = not given and len(examples) < CROSS_FIT_BELOW
+    cross_fit = not given and not by_answer and len(examples) < CROSS_FIT_BELOW
+    if by_answer:
+        _check_people(examples.answers, examples.parts)
+    answers = [""] * len(examples) if by_answer else list(examples.answers)
     if saved is not None and not given:
         cross_fit = saved["folds"] is not None
     notes: list[str] = []
     folds: list[int] | None = None
     if cross_fit:
-        folds = _folds(examples.answers, keys, units, bool(any(examples.groups)))
+        folds = _folds(answers, keys, units, bool(any(examples.groups)))
         parts = ["train"] * len(examples)
         notes.append(
             f"{len(examples)} examples: too few for one test part. {FOLDS}-fold cross-fitting tests each of them once; "
@@ -76,15 +82,15 @@ def divide(report: Audit, saved: dict[str, Any] | None = None) -> Split:
         training = [index for index, part in enumerate(parts) if part in ("", "train")]
         for index in training:
             parts[index] = "train"
-        share = VALIDATION_SHARE_LARGE if len(training) >= LARGE else VALIDATION_SHARE
+        share = _validation_share(len(training), by_answer)
         if "validation" not in parts:
-            _place(parts, training, examples.answers, keys, units, {"validation": share})
+            _place(parts, training, answers, keys, units, {"validation": share})
         if "test" not in parts:
-            _place(parts, [i for i in training if parts[i] == "train"], examples.answers, keys, units, {"test": TEST_SHARE})
+            _place(parts, [i for i in training if parts[i] == "train"], answers, keys, units, {"test": TEST_SHARE})
     else:
-        share = VALIDATION_SHARE_LARGE if len(examples) >= LARGE else VALIDATION_SHARE
         parts = ["train"] * len(examples)
-        _place(parts, list(range(len(parts))), examples.answers, keys, units, {"test": TEST_SHARE, "validation": share})
+        shares = {"test": TEST_SHARE, "validation": _validation_share(len(examples), by_answer)}
+        _place(parts, list(range(len(parts))), answers, keys, units, shares)
     if saved is not None:
         _apply_saved(saved, report, units, parts, folds)
     left_out = _leave_out_copies(report, parts) if folds is None else 0
@@ -134,19 +140,56 @@ def bucket(key: str) -> float:
     )
 
 
-def _units(report: Audit) -> tuple[list[str], list[int]]:
+def _validation_share(examples: int, by_answer: bool) -> float:
+    if by_answer:
+        return VALIDATION_SHARE_PEOPLE
+    return VALIDATION_SHARE_LARGE if examples >= LARGE else VALIDATION_SHARE
+
+
+def _check_people(answers: Sequence[str], parts: Sequence[str]) -> None:
+    """Raise DataError where people are too few to hold some out, or stand in two given parts."""
+    counts = Counter(answers)
+    several = sum(count > 1 for count in counts.values())
+    if several < LEAST_PEOPLE:
+        raise DataError(
+            sentence(
+                "The people",
+                f"be at least {LEAST_PEOPLE} with two or more examples, for some are held out",
+                f"{several} (and {len(counts) - several} with one)",
+                "One person alone needs no training: `lamina enroll` with a model that was trained on others.",
+            )
+        )
+    homes: dict[str, set[str]] = defaultdict(set)
+    for answer, part in zip(answers, parts, strict=True):
+        if part:
+            homes[answer].add(part)
+    torn = sorted(answer for answer, its in homes.items() if len(its) > 1)
+    if torn:
+        raise DataError(
+            sentence(
+                "The parts of the data",
+                "hold each person once: nobody who is tested may have been trained on",
+                f"{len(torn)} people in two parts, such as {torn[0]}",
+                "Divide them by person.",
+            )
+        )
+
+
+def _units(report: Audit, by_answer: bool = False) -> tuple[list[str], list[int]]:
     """(key, unit) of each example; examples of one unit have equal keys."""
     examples, contents = report.examples, [inspection.content for inspection in report.inspections]
     links: list[Sequence[int]] = list(report.duplicates.exact)
     if report.duplicates.copies:
         links.extend(report.duplicates.near)
-    by_group: dict[str, list[int]] = defaultdict(list)
-    for index, group in enumerate(examples.groups):
-        if group:
-            by_group[group].append(index)
-    links.extend(by_group.values())
+    for names in (examples.groups, examples.answers) if by_answer else (examples.groups,):
+        by_group: dict[str, list[int]] = defaultdict(list)
+        for index, group in enumerate(names):
+            if group:
+                by_group[group].append(index)
+        links.extend(by_group.values())
     units = components(len(examples), links)
-    own = ["group " + group if group else contents[index] for index, group in enumerate(examples.groups)]
+    named = examples.answers if by_answer else examples.groups
+    own = ["group " + group if group else contents[index] for index, group in enumerate(named)]
     smallest: dict[int, str] = {}
     for index, unit in enumerate(units):
         smallest[unit] = min(smallest.get(unit, own[index]), own[index])

@@ -57,6 +57,8 @@ COPY_RATE, COPY_ALIKE, COPY_LENGTHS = 4_000, 0.85, 1.1
 """Two recordings are copies when their waves, shifted for the best, correlate at least so much, with lengths within this factor."""
 PRINT_BANDS = np.geomspace(150, 3_400, 9)
 """Hertz: edges of the eight bands whose loudness makes the fingerprint."""
+QUIET, LEAST_SPOKEN = 0.05, 1.0
+"""Of a person's voice at least so many seconds must be louder than this share of its loudest fiftieth of a second."""
 FAINT = 1e-3
 """Of the loudest part: what is softer does not count in a fingerprint."""
 _READER: list[bool] = []
@@ -183,6 +185,17 @@ class AudioInput(Input):
         quantized = _as_int16(wave)
         content = hashlib.blake2b(rate.to_bytes(4, "big") + quantized.tobytes(), digest_size=16).hexdigest()
         return Inspection("", "", warnings, content, _fingerprint(wave, rate), (len(wave), rate, sound.channels))
+
+    def unfit(self, raw: Raw) -> str:
+        if problem := self.inspect(raw).problem:
+            return problem
+        wave = self.wave(raw).astype(np.float32) / 32768
+        if float((np.abs(wave) >= FULL).mean()) > CLIPPED:
+            return "clipped: recorded too loud"
+        size = max(1, self.rate // 50)
+        loud = np.sqrt(np.square(wave[: len(wave) // size * size].reshape(-1, size)).mean(1))
+        seconds = float((loud > QUIET * loud.max()).sum()) / 50 if len(loud) else 0.0
+        return f"too short: {seconds:.1f} seconds of sound, at least {LEAST_SPOKEN:g}" if seconds < LEAST_SPOKEN else ""
 
     def same(self, first: Raw, second: Raw) -> bool:
         try:

@@ -80,6 +80,10 @@ class Input(ABC):
         """A read value to be played on a page, as a data: address; empty where there is nothing to hear."""
         return ""
 
+    def unfit(self, raw: Raw) -> str:
+        """Why this value is too poor to know a person by (too dark, silent, …); empty where it will do. Raises DataError."""
+        return ""
+
     def pieces(self, raw: Raw) -> list[np.ndarray]:
         """One raw value as all the read values that it is long enough for. Raises DataError."""
         return [self.read(raw)]

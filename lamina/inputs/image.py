@@ -70,6 +70,11 @@ COPY_LARGEST = 40.0
 """… and nowhere (on 8 x 8 block means) by more than this."""
 CROP, CROP_FROM = 0.35, 64
 """Random crops keep at least this share of the area, of pictures from this side on."""
+FACE_SHIFT = 0.05
+LEAST_FACE, JUDGED_SIDE = 24, 64
+DARK, FLAT, SHARP = 25.0, 10.0, 0.12
+"""A picture of a person is refused below so much mean brightness, below so much deviation of it (of 255), and below so much deviation of
+its Laplacian at 64 x 64 pixels, in units of that."""
 CUTOUT, CUTOUT_BELOW = 0.25, 5_000
 """Side of the square that is painted over, as a share; in training parts with fewer pictures than this."""
 STRIDE_FROM = 80
@@ -113,6 +118,8 @@ class ImageInput(Input):
     """… and whether left and right are exchanged in every second epoch."""
     views: bool = False
     """Whether answers are averaged over shifted (and mirrored) copies."""
+    faces: bool = False
+    """Faces that stand where they always stand: moved a little and never cropped; an answer is the mean over it and its mirror image."""
 
     # ------------------------------------------------------------ fitting and state
 
@@ -126,13 +133,14 @@ class ImageInput(Input):
             self,
             side=side,
             channels=channels,
-            shift=1 / 8 if side < 16 else 2 / 28,
-            crop=CROP if side >= CROP_FROM else 0.0,
-            cutout=CUTOUT if side >= 16 and len(shapes) < CUTOUT_BELOW else 0.0,
+            shift=FACE_SHIFT if self.faces else 1 / 8 if side < 16 else 2 / 28,
+            crop=CROP if side >= CROP_FROM and not self.faces else 0.0,
+            cutout=CUTOUT if side >= 16 and (len(shapes) < CUTOUT_BELOW or self.faces) else 0.0,
+            mirror=self.faces or self.mirror,
         )
 
     def state(self) -> dict[str, Any]:
-        names = ("side", "channels", "max_pixels", "shift", "crop", "cutout", "mirror", "views")
+        names = ("side", "channels", "max_pixels", "shift", "crop", "cutout", "mirror", "views", "faces")
         return {name: getattr(self, name) for name in names}
 
     @classmethod
@@ -140,11 +148,11 @@ class ImageInput(Input):
         """Raises ModelFileError when `state` is not one."""
         side, channels, most = (_whole(state.get(name)) for name in ("side", "channels", "max_pixels"))
         shares = [float(value) if isinstance(value := state.get(name, 0.0), (int, float)) else -1.0 for name in ("shift", "crop", "cutout")]
-        flags = [state.get(name, False) for name in ("mirror", "views")]
+        flags = [state.get(name, False) for name in ("mirror", "views", "faces")]
         in_range = 8 <= side <= 1024 and channels in (1, 3) and 64 <= most <= 10**12
         if not (in_range and all(0 <= share <= 0.5 for share in shares) and all(isinstance(flag, bool) for flag in flags)):
             raise ModelFileError(sentence("The picture input of the model", "have a side of 8 to 1024 and 1 or 3 channels", state))
-        return cls(side, channels, most, shares[0], shares[1], shares[2], mirror=flags[0], views=flags[1])
+        return cls(side, channels, most, shares[0], shares[1], shares[2], mirror=flags[0], views=flags[1], faces=flags[2])
 
     # ------------------------------------------------------------ decoding
 
@@ -225,6 +233,22 @@ class ImageInput(Input):
             return "unreadable", "its bytes are all zero"
         return "mistyped", f"its name says picture, its content begins with {head[:12]!r}"
 
+    def unfit(self, raw: Raw) -> str:
+        picture = self._decode(raw).convert("L")
+        if min(picture.size) < LEAST_FACE:
+            return f"too small: {picture.width} x {picture.height} pixels, at least {LEAST_FACE} each way"
+        gray = np.asarray(_fit_square(picture, JUDGED_SIDE), np.float32)
+        if gray.mean() < DARK:
+            return f"too dark: mean brightness {gray.mean():.0f} of 255, at least {DARK:.0f}"
+        if gray.mean() > 255 - DARK:
+            return f"too bright: mean brightness {gray.mean():.0f} of 255, at most {255 - DARK:.0f}"
+        if gray.std() < FLAT:
+            return f"too little contrast: brightness varies by {gray.std():.0f} of 255, at least {FLAT:.0f}"
+        scaled = (gray - gray.mean()) / gray.std()
+        edges = 4 * scaled[1:-1, 1:-1] - scaled[:-2, 1:-1] - scaled[2:, 1:-1] - scaled[1:-1, :-2] - scaled[1:-1, 2:]
+        sharp = float(edges.std())
+        return f"too blurred: sharpness {sharp:.2f}, at least {SHARP:g}" if sharp < SHARP else ""
+
     def same(self, first: Raw, second: Raw) -> bool:
         one, two = (
             np.asarray(self._decode(raw, draft=COPY_SIDE).convert("L").resize((COPY_SIDE, COPY_SIDE), Image.Resampling.BOX), np.float32)
@@ -275,7 +299,7 @@ class ImageInput(Input):
     def several(self, x: Tensor, context: Context) -> list[tuple[float, Tensor, Context]]:
         """As it is, moved up and left by a pixel, and down and right; and the mirror images of these where mirroring keeps the label."""
         if not self.views:
-            return [(1.0, x, context)]
+            return [(0.5, x, context), (0.5, x.flip(2), context)] if self.faces else [(1.0, x, context)]
         still = torch.zeros(len(x), dtype=torch.bool, device=x.device)
         moved = [(0.5, x), *((0.25, _shifted(x, torch.full((len(x), 2), by, device=x.device), still)) for by in (-1, 1))]
         if self.mirror:

@@ -1,6 +1,7 @@
 """The building blocks, each `layer(x, context) -> (x, context)`, each registered under its kind."""
 
 from lamina.layers.base import LAYER_KINDS, Context, Layer, build_layer
+from lamina.layers.identity import Cosine, Embedding, Flatten, Projection
 from lamina.layers.linear import ACTIVATIONS, FullyConnected, Linear
 from lamina.layers.mobile import InvertedResidual, MobileConvolution
 from lamina.layers.picture import Convolution, GlobalPool, Residual, Standardize, Whiten
@@ -13,7 +14,10 @@ __all__ = [
     "Columns",
     "Context",
     "Convolution",
+    "Cosine",
     "Dense",
+    "Embedding",
+    "Flatten",
     "FullyConnected",
     "GlobalPool",
     "InvertedResidual",
@@ -22,6 +26,7 @@ __all__ = [
     "LogMel",
     "Masks",
     "MobileConvolution",
+    "Projection",
     "Residual",
     "Standardize",
     "TimePool",

@@ -43,6 +43,8 @@ class Output(ABC):
     kind: ClassVar[str] = ""
     reads: ClassVar[str] = "head"
     """The named layer that answers come from."""
+    together: ClassVar[bool] = False
+    """Whether held-out answers can only be judged together (`judge`): training never saw them, so that they have no loss."""
 
     def __init_subclass__(cls, **keywords: Any) -> None:
         super().__init_subclass__(**keywords)
@@ -93,6 +95,14 @@ class Output(ABC):
     def right(self, values: Tensor, target: Tensor) -> Tensor | None:
         """Which rows are right, for the live score; None where a row is not right or wrong."""
         return None
+
+    def judge(self, values: Tensor, targets: Tensor) -> float | None:
+        """How good the values of held-out examples are together, 1 at best; None where there are too few to say."""
+        return None
+
+    def guess(self, targets: Sequence[Any]) -> Tensor:
+        """The values of one who never looks at an example, from the training part's targets."""
+        raise NotImplementedError(f"{type(self).__name__} has no guess")
 
     def calibrate(self, values: Tensor, target: Tensor, outliers: Tensor | None, same_network: bool = True) -> Output:
         """Fit probabilities and the "none of these" threshold on held-out values.

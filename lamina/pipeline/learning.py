@@ -98,12 +98,17 @@ def learn(prepared: Prepared, plan: Plan, deadline: float | None, screen: Screen
             for place, leg in enumerate(others)
         ]
         network, feed = _leg("final", train_part, validation, prepared, plan, leg_deadline(deadline, 1), screen)
+        if prepared.task.finish is not None:
+            prepared.task.finish(network, feed, np.array(train_part))
         held_out = run_in_order(network, feed.input, feed.output, feed.in_order(validation, BATCH), plan.answers) if validation else None
         output = calibrated(network, feed, held_out, plan.answers)
-        decoded = answers_to(network, feed, output, test, plan.answers)
+        opened = run_in_order(network, feed.input, feed.output, feed.in_order(test, BATCH), plan.answers)
+        decoded = output.decode(opened.values, opened.context)
         score = prepared.task.score(decoded, [answers[i] for i in test])
         checked = output.decode(held_out.values, held_out.context) if held_out is not None else []
         validated = prepared.task.score(checked, [answers[i] for i in validation]).value if checked else None
+        if output.together and held_out is not None:  # a threshold is known the better, the more people it was measured on
+            output = calibrated(network, feed, join_values([held_out, opened]), plan.answers)
     else:
         validated, again = None, []
         test, folds = list(range(len(answers))), max(split.folds) + 1
@@ -137,7 +142,7 @@ def facts_of(prepared: Prepared, output: Output, test: list[int], decoded: list[
     clueless = output.clueless([prepared.feed.targets[index] for index in test])
     return {
         "clueless_score": clueless[0] if clueless else None,
-        "unknown": sum(answer.unknown for answer in decoded) / max(1, len(decoded)),
+        "unknown": sum(getattr(answer, "unknown", False) for answer in decoded) / max(1, len(decoded)),
         "output": output.state(),
         "remarks": prepared.task.remarks(decoded, [prepared.report.examples.answers[index] for index in test]),
     }

@@ -53,11 +53,11 @@ def prepare(data: Any, run: Run, settings: Settings, screen: Screen) -> Prepared
     screen.say(f"Device      {device.line}")
     examples, unfitted = read_for(data, task, settings)
     screen.say(f"Task        {task.name}: {task.question} ({len(examples)} {unfitted.plural} with labels)")
-    report = audit(examples, unfitted, settings, screen)
+    report = audit(examples, unfitted, settings, screen, task.new_answers)
     write_json(run.path("audit.json"), report.summary())
     show_audit(report, screen)
     stop_if_bad(report, settings)
-    split = _split(report, run, settings)
+    split = _split(report, run, task, settings)
     screen.say(f"Split       {_describe_split(split)}")
     for note in split.notes:
         screen.say("            " + note)
@@ -91,7 +91,8 @@ def fitted_feed(report: Audit, unfitted: Input, task: Task, settings: Settings, 
 def audit_data(data: Any, *, screen: Screen | None = None, **settings: Any) -> Audit:
     """The audit alone: decode every example and say what is wrong. Raises DataError when there is nothing to audit."""
     chosen = make_settings(settings)
-    return audit(*read_for(data, find_task(chosen.task), chosen), chosen, screen or Screen(quiet=True))
+    task = find_task(chosen.task)
+    return audit(*read_for(data, task, chosen), chosen, screen or Screen(quiet=True), task.new_answers)
 
 
 def read_for(data: Any, task: Task, settings: Settings) -> tuple[Examples, Input]:
@@ -101,7 +102,7 @@ def read_for(data: Any, task: Task, settings: Settings) -> tuple[Examples, Input
     return examples, task.input(settings, examples.sense or task.senses[0])
 
 
-def _split(report: Audit, run: Run, settings: Settings) -> Split:
+def _split(report: Audit, run: Run, task: Task, settings: Settings) -> Split:
     """The run's own saved split, the one that the settings name, or a new one; written down in each case."""
     own = run.path("split.json")
     saved = load_split(own) if own.exists() else load_split(Path(settings.split)) if settings.split else None
@@ -114,7 +115,7 @@ def _split(report: Audit, run: Run, settings: Settings) -> Split:
                 "Put them back, or train anew with --split " + str(own) + ".",
             )
         )
-    split = divide(report, saved)
+    split = divide(report, saved, task.new_answers)
     if not own.exists():
         write_json(own, save_split(split, report))
     return split

@@ -17,6 +17,7 @@ from lamina.data.batches import Feed
 from lamina.data.files import write_json
 from lamina.data.split import Split
 from lamina.explain import CHECKS, Evidence, Examination, diagnose
+from lamina.metrics import trials_of
 from lamina.model import Material, Model
 from lamina.networks import Network
 from lamina.pipeline.learning import Learned
@@ -63,7 +64,7 @@ def record(
 
 def examine(prepared: Prepared, plan: Plan, learned: Learned, screen: Screen) -> Examination:
     """What the doctor says of the training, told."""
-    facts = report_facts(prepared, learned, [], shown=0)
+    facts = None if learned.model.output.together else report_facts(prepared, learned, [], shown=0)
     found = diagnose(gather(prepared.run.folder, dataclasses.asdict(plan), facts, learned.model.network, prepared.feed, prepared.split))
     for each in found.found:
         screen.warn(f"Doctor: {each.name}. {each.evidence[0].upper()}{each.evidence[1:]}. {each.remedy}")
@@ -83,7 +84,7 @@ def gather(
     """What the doctor looks at, of a run folder and of what else is at hand; `facts` as report.json has them."""
     events, folder = read_events(run / "events.jsonl"), run / FOLDER
     seen = Evidence(events, plan)
-    if facts is not None:
+    if facts is not None and "truths" in facts:
         seen = replace(seen, truths=facts["truths"], labels=facts["labels"], probabilities=facts["probabilities"])
     if network is None or feed is None or split is None:
         return seen
@@ -95,7 +96,9 @@ def gather(
 
 def report_facts(prepared: Prepared, learned: Learned, other: list[Any], shown: int = MISTAKES_SHOWN) -> dict[str, Any]:
     """What the report says of single test examples: all answers, and the most confident mistakes with their pictures."""
-    examples, feed = prepared.report.examples, prepared.feed
+    examples = prepared.report.examples
+    if learned.model.output.together:
+        return _facts_of_people(prepared, learned, other, shown)
     labels = [answer.top[0][0] for answer in learned.answers]
     others = [answer.top[0][0] for answer in other]
     truths = [examples.answers[index] for index in learned.test]
@@ -103,18 +106,57 @@ def report_facts(prepared: Prepared, learned: Learned, other: list[Any], shown: 
     wrong.sort(key=lambda place: -learned.answers[place].probability)
     told = []
     for place in wrong[:shown]:
-        value = feed.values.take([learned.test[place]])[0]
-        read = value.cpu().numpy() if isinstance(value, torch.Tensor) else value
         told.append({
-            "name": examples.names[learned.test[place]], "truth": truths[place], "label": labels[place],
-            "probability": learned.answers[place].probability, "other": others[place] if others else "", "picture": feed.input.shown(read),
-            "sound": feed.input.heard(read),
+            **_shown(prepared, learned.test[place]), "truth": truths[place], "label": labels[place],
+            "probability": learned.answers[place].probability, "other": others[place] if others else "",
         })  # fmt: skip
     return {
         "names": [examples.names[index] for index in learned.test], "truths": truths, "labels": labels,
         "probabilities": [answer.probability for answer in learned.answers], "others": others,
         "other": "classical" if learned.way == "deep" else "deep", "shown": told,
     }  # fmt: skip
+
+
+def _facts_of_people(prepared: Prepared, learned: Learned, other: list[Any], shown: int) -> dict[str, Any]:
+    """The curve of false accepts against false rejects, how alike pairs are, and the pairs that were mistaken most."""
+    people = [prepared.report.examples.answers[index] for index in learned.test]
+    trials = trials_of(np.stack(learned.answers), people)
+    curves = {learned.way: trials}
+    if other:
+        curves["classical" if learned.way == "deep" else "deep"] = trials_of(np.stack(other), people)
+    rates = [rate for rate in np.geomspace(1, 1e-5, 101).tolist() if rate >= 1 / max(1, int((~trials.same).sum()))]
+    edges = np.linspace(-1, 1, 81)
+    same = trials.same
+    mistaken = [*np.flatnonzero(~same)[: shown // 2], *np.flatnonzero(same)[::-1][: shown // 2]]
+    return {
+        "kind": "people",
+        "people": trials.people,
+        "pairs": {"same": int(same.sum()), "other": int((~same).sum())},
+        "rates": rates,
+        "rejects": {way: [each.rejected_at(rate) for rate in rates] for way, each in curves.items()},
+        "likeness": {
+            "edges": edges.tolist(),
+            "same": np.histogram(trials.likeness[same], edges)[0].tolist(),
+            "other": np.histogram(trials.likeness[~same], edges)[0].tolist(),
+        },
+        "openings": [dataclasses.asdict(opening) for opening in getattr(learned.model.output, "openings", ())],
+        "shown": [
+            {
+                "same": bool(same[pair]),
+                "likeness": float(trials.likeness[pair]),
+                "examples": [_shown(prepared, learned.test[place]) for place in trials.places[pair]],
+            }
+            for pair in mistaken
+        ],
+    }
+
+
+def _shown(prepared: Prepared, index: int) -> dict[str, str]:
+    """An example's name, picture and sound."""
+    value = prepared.feed.values.take([index])[0]
+    read = value.cpu().numpy() if isinstance(value, torch.Tensor) else value
+    input = prepared.feed.input
+    return {"name": prepared.report.examples.names[index], "picture": input.shown(read), "sound": input.heard(read)}
 
 
 def make_card(prepared: Prepared, plan: Plan, learned: Learned, verdict: Verdict | None, seconds: float) -> dict[str, Any]:
@@ -125,7 +167,7 @@ def make_card(prepared: Prepared, plan: Plan, learned: Learned, verdict: Verdict
         counts["test"] = len(split.parts)
     source = report.examples.source
     return {
-        "classes": sorted(set(report.examples.answers)),
+        "classes": [] if prepared.task.new_answers else sorted(set(report.examples.answers)),
         "examples": counts,
         "cross_fitted": split.folds is not None,
         "excluded": len(report.excluded),

@@ -16,6 +16,7 @@ from lamina.errors import DataError, sentence
 from lamina.metrics import wilson_interval
 from lamina.report.html import scrolling, table, text
 from lamina.report.inside import inside_section
+from lamina.report.people import people_section
 from lamina.report.plots import against_size, learning_curves, reliability, score_bars
 from lamina.screen import bytes_in_words, duration, percent
 from lamina.settings import Settings
@@ -60,6 +61,7 @@ figure { margin: 0 0 1rem; }
 .filters { display: flex; flex-wrap: wrap; gap: .25rem; } .filters img { width: 2.2rem; height: 2.2rem; image-rendering: pixelated; }
 .strip { display: grid; grid-template-columns: repeat(auto-fill, minmax(7rem, 1fr)); gap: .8rem; padding: 0; list-style: none; }
 .strip img { width: 100%; image-rendering: pixelated; background: var(--line); } .strip span { display: block; font-size: .85rem; }
+.mistakes.wide { grid-template-columns: repeat(auto-fill, minmax(15rem, 1fr)); }
 audio { width: 9rem; height: 2rem; }
 .pair { display: flex; gap: .3rem; } .pair img { width: 5rem; height: 5rem; }
 code, pre { font-size: .88rem; overflow-wrap: anywhere; white-space: pre-wrap; }
@@ -92,14 +94,16 @@ def write_report(run: Path, card: dict[str, Any], out: Path) -> Path:
     except (OSError, ValueError) as error:
         raise DataError(sentence(f"The run folder {run}", f"hold {FACTS}, audit.json and events.jsonl", str(error))) from error
     try:
+        about = (
+            [people_section(facts)]
+            if facts.get("kind") == "people"
+            else [_classes(facts), _confusion(facts), _calibration(facts), _mistakes(facts)]
+        )
         sections = [
             _top(card),
             _contenders(card, curve),
             _curve(curve),
-            _classes(facts),
-            _confusion(facts),
-            _calibration(facts),
-            _mistakes(facts),
+            *about,
             _doctor(card),
             inside_section(inside),
             _training(card, events),
@@ -165,9 +169,11 @@ def _contenders(card: dict[str, Any], curve: dict[str, Any] | None) -> str:
     listed = [(each["kind"], (*each.get("features", ()), *each["decisions"])) for each in ways]
     decided = "".join(f"<li>{text(kind)}: {text('; '.join(things))}</li>" for kind, things in listed if things)
     notes = "".join(f"<p class='soft'>{text(each['kind'])}: {text(note)}</p>" for each in ways for note in each["notes"])
+    lower = ways[0]["score"]["better"] == "lower"
+    test = "by people drawn anew" if lower else "exact McNemar test of the saved network"
     paired = (
-        f"Deep minus classical: {100 * verdict['difference']:+.2f} points, 99 % paired interval {100 * verdict['low']:+.2f} to "
-        f"{100 * verdict['high']:+.2f}, exact McNemar test of the saved network p = {verdict['p_value']:.2g}; "
+        f"{'Classical minus deep' if lower else 'Deep minus classical'}: {100 * verdict['difference']:+.2f} points, "
+        f"99 % paired interval {100 * verdict['low']:+.2f} to {100 * verdict['high']:+.2f}, {test}, p = {verdict['p_value']:.2g}; "
         f"margin {100 * verdict['margin']:g} points."
     )
     plot = f"<figure>{score_bars(ways)}</figure>"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import itertools
 from collections.abc import Callable, Sequence
 from html import escape
 from typing import Any
@@ -30,10 +31,10 @@ def score_bars(contenders: Sequence[dict[str, Any]]) -> str:
             axes.errorbar(value, place, xerr=[[value - low], [high - value]], fmt="o", color=color, capsize=4, markersize=7)
         axes.set_yticks(range(len(contenders)), [each["kind"] for each in reversed(contenders)])
         axes.set_ylim(-0.6, len(contenders) - 0.4)
-        axes.set_xlabel("accuracy in %, with 95 % interval")
+        axes.set_xlabel(f"{contenders[0]['score']['name']} in %, with 95 % interval")
 
     words = "; ".join(f"{each['kind']} {100 * each['score']['value']:.1f} %" for each in contenders)
-    return _svg(draw, f"Accuracy by contender: {words}", high=1.8)
+    return _svg(draw, f"{contenders[0]['score']['name'].capitalize()} by contender: {words}", high=1.8)
 
 
 def against_size(points: Sequence[dict[str, Any]], by: str) -> str:
@@ -82,6 +83,50 @@ def reliability(probabilities: Sequence[float], right: Sequence[bool], bins: int
         axes.set_ylim(0, 104)
 
     return _svg(draw, f"Probability told against share right; mean difference {100 * error:.1f} points"), error
+
+
+def error_tradeoff(rates: Sequence[float], rejects: dict[str, Sequence[float]]) -> str:
+    """False rejects against false accepts of each way (Martin et al. 1997, 'The DET curve in assessment of detection task performance')."""
+    from scipy.stats import norm
+
+    least = 10**-4.5
+    ticks = [value for value in (0.0001, 0.001, 0.01, 0.05, 0.2, 0.5, 0.8) if value >= min(rates) * 0.9]
+
+    def place(values: Sequence[float]) -> Any:
+        return norm.ppf([min(max(value, least), 1 - least) for value in values])
+
+    def draw(axes: Any) -> None:
+        for way, own in rejects.items():
+            axes.plot(place(rates), place(own), color=COLORS.get(way, INK), label=way)
+        axes.plot(place([min(ticks), 0.5]), place([min(ticks), 0.5]), color=INK, linewidth=1, linestyle=":")
+        axes.set_xticks(place(ticks), [f"{100 * value:g}" for value in ticks])
+        high = [value for value in (0.001, 0.01, 0.05, 0.2, 0.5, 0.8) if value <= max(max(own) for own in rejects.values())]
+        axes.set_yticks(place(high), [f"{100 * value:g}" for value in high])
+        axes.set_xlim(*place([min(ticks), 0.6]))
+        axes.set_xlabel("strangers let in, in % (false accepts)")
+        axes.set_ylabel("right ones turned away, in %")
+        axes.legend(frameon=False, labelcolor=INK)
+
+    def at_one_percent(own: Sequence[float]) -> str:
+        return f"{100 * own[min(range(len(rates)), key=lambda at: abs(rates[at] - 0.01))]:.1f} %"
+
+    words = "; ".join(f"{way} turns {at_one_percent(own)} away where 1 % of strangers are let in" for way, own in rejects.items())
+    return _svg(draw, f"Detection error tradeoff: {words}", high=3.4)
+
+
+def alike_plot(edges: Sequence[float], same: Sequence[int], other: Sequence[int]) -> str:
+    """How alike pairs of one person and of strangers are."""
+    middles = [(low + high) / 2 for low, high in itertools.pairwise(edges)]
+
+    def draw(axes: Any) -> None:
+        for counts, color, label in ((other, COLORS["classical"], "strangers"), (same, COLORS["deep"], "one person")):
+            shares = [100 * count / max(1, sum(counts)) for count in counts]
+            axes.fill_between(middles, shares, color=color, alpha=0.45, label=label, step="mid")
+        axes.set_xlabel("cosine of two embeddings")
+        axes.set_ylabel("pairs, in %")
+        axes.legend(frameon=False, labelcolor=INK)
+
+    return _svg(draw, "How alike two examples are: strangers and pairs of one person")
 
 
 def probes_by_layer(trained: Sequence[dict[str, Any]], control: Sequence[dict[str, Any]]) -> str:

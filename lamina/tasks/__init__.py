@@ -5,12 +5,13 @@ from __future__ import annotations
 from lamina.errors import UsageError, did_you_mean, sentence
 from lamina.task import Task
 from lamina.tasks.recognize.task import RECOGNIZE
+from lamina.tasks.verify.task import VERIFY
 
-TASKS = {task.name: task for task in (RECOGNIZE,)}
+TASKS = {task.name: task for task in (RECOGNIZE, VERIFY)}
 
 
 def find_task(name: str) -> Task:
-    """The task of that name; "auto" says it from the data (pictures with labels are recognized). Raises UsageError."""
+    """The task of that name; "auto" is recognize, for labels are what data with answers have. Raises UsageError."""
     if name == "auto":
         return RECOGNIZE
     if name not in TASKS:

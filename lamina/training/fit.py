@@ -263,12 +263,18 @@ class _Driver:
         """
         detail = self.plan.detail(self.work.leg, max(0, self.done - 1))
         found: list[Tensor] = []
-        scored = True
+        scored, together = True, self.output.together
+        values: list[Tensor] = []
+        targets: list[Tensor] = []
         end = Progress(torch.ones((), device=self.feed.device), torch.zeros((), device=self.feed.device))
         with self._answering(), torch.autocast(self.feed.device.type, torch.bfloat16, enabled=self.plan.precision == "bf16"):
             for batch in self.feed.in_order(examples, BATCH):
                 x, context = self.feed.input.disguise(batch.x, batch.context) if disguised else (batch.x, batch.context)
                 x, context = self.feed.input.coarser(x, context, detail) if detail < 1 else (x, context)
+                if together:
+                    values.append(self.network(x, context, self.output.reads)[0].float().cpu())
+                    targets.append(batch.target.cpu())
+                    continue
                 hidden, context = self.network.hidden(x, context)
                 loss_sum, n = self.output.loss(hidden, self.network.head, batch.target, context, end)
                 hits = self.output.right(self.network.head(hidden, context)[0], batch.target)
@@ -276,6 +282,9 @@ class _Driver:
                 right = hits.sum() if hits is not None else torch.zeros_like(n)
                 kind = torch.promote_types(loss_sum.dtype, torch.float32)
                 found.append(torch.stack([value.to(kind) for value in (loss_sum, n, right)]))
+        if together:
+            judged = self.output.judge(torch.cat(values), torch.cat(targets)) or 0.0
+            return 1 - judged, judged
         total, count, right_ones = 0.0, 0.0, 0.0
         for loss, counted, hit in torch.stack(found).tolist():  # read together: each reading makes a GPU wait
             total, count, right_ones = total + loss, count + counted, right_ones + hit

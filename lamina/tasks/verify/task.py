@@ -1,0 +1,127 @@
+"""verify: is this the same person? Every part of the task on one screen."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lamina.classical.people import FACE_OPPONENTS, VOICE_OPPONENTS, fit_people
+from lamina.data.batches import Feed
+from lamina.inputs import AudioInput, ImageInput, Input
+from lamina.layers import Embedding, Flatten, LogMel, Projection, Whiten
+from lamina.metrics import equal_error_interval, trials_of
+from lamina.networks import Network, conv_net, conv_net_outputs, sound_net, sound_net_outputs
+from lamina.outputs import IdentityOutput, Output
+from lamina.screen import percent
+from lamina.settings import Settings
+from lamina.task import Recipe, Score, Task
+from lamina.training.inference import BATCH, run_in_order
+
+SIZES = [12, 16, 24, 32, 48, 64]
+WIDTH = 256
+"""Numbers of an embedding."""
+SHRINKAGE = 1.0
+"""How much of the mean variance within people is added to that of each direction before it is made equal in all."""
+MOST_MEASURED = 10_000
+FACE_SIDE = 64
+
+
+def _input(settings: Settings, kind: str) -> Input:
+    if kind == AudioInput.kind:
+        return AudioInput(voices=True)
+    return ImageInput(side=settings.side or FACE_SIDE, max_pixels=settings.max_pixels, faces=True)
+
+
+def _network(input: Input, output: Output, size: int, x: Tensor) -> Network:
+    first = input.layer(x)
+    if isinstance(first, LogMel):
+        hidden = sound_net(first.bands, size, deviations=True)
+        signals = sound_net_outputs(hidden, first.bands)
+    else:
+        assert isinstance(input, ImageInput) and isinstance(first, Whiten)
+        hidden = conv_net(input.side // first.stride, first.outputs, size)[:-1]
+        rows = input.side // first.stride // 2 ** sum("deeper" in name for name, _ in hidden)
+        hidden.append(("flatten", Flatten()))
+        signals = conv_net_outputs(hidden) * rows * rows
+    last = [("projection", Projection(signals, WIDTH)), ("embedding", Embedding(WIDTH, WIDTH)), ("head", output.head(WIDTH))]
+    return Network([("input", first), *hidden, *last])
+
+
+def _recipe(examples: int) -> Recipe:
+    """Tuned on people held out of training parts only (docs/log.md)."""
+    return Recipe(
+        epochs=60 if examples < 4_000 else 40,
+        least_epochs=30 if examples < 4_000 else 20,
+        batch=128,
+        size=16 if examples < 4_000 else 24,
+        optimizer="muon",
+        learning_rate=0.07,
+        momentum=0.6,
+        head_rate=0.035,
+        rest_rate=0.2,
+        rest_momentum=0.85,
+        warmup=0.02,
+        average=0.03,
+        checks=8,
+    )
+
+
+def _finish(network: Network, feed: Feed, train: Any) -> None:
+    """Mean and matrix of the embedding, measured on the training part: see the layer."""
+    layer = network.layers["embedding"]
+    assert isinstance(layer, Embedding)
+    layer.mean.zero_()
+    layer.matrix.copy_(torch.eye(layer.inputs, layer.outputs))
+    rows = np.asarray(train)[:: max(1, len(train) // MOST_MEASURED)]
+    found = run_in_order(network, feed.input, feed.output, feed.in_order(rows.tolist(), BATCH)).values
+    people, counts = torch.unique(torch.tensor([feed.targets[index] for index in rows]), return_inverse=True, return_counts=True)[1:]
+    middles = torch.zeros(len(counts), found.shape[1]).index_add_(0, people, found) / counts[:, None]
+    within = (found - middles[people])[counts[people] > 1].double()
+    layer.mean.copy_(middles.mean(0))
+    if len(within) > 1:
+        spread = within.T @ within / len(within)
+        spread.diagonal().add_(SHRINKAGE * spread.diagonal().mean())
+        layer.matrix.copy_(torch.linalg.cholesky(torch.linalg.inv(spread)))
+
+
+def _score(answers: list[Any], truths: list[Any]) -> Score:
+    """Equal error rate over pairs, its interval by people drawn anew."""
+    trials = trials_of(np.stack(answers), truths)
+    return Score("equal error rate", trials.equal_error(), *equal_error_interval(trials), len(truths), better="lower")
+
+
+def _remarks(answers: list[Any], truths: list[Any]) -> list[str]:
+    trials = trials_of(np.stack(answers), truths)
+    same = int(trials.same.sum())
+    told = [f"{same} pairs of one person, {len(trials.same) - same} of strangers, among {trials.people} people whom training never saw"]
+    for rate, words in ((0.01, "1 in 100"), (0.001, "1 in 1,000")):
+        if len(trials.same) - same >= 3 / rate:
+            told.append(f"where {words} strangers is let in, {percent(trials.rejected_at(rate))} % of the right are turned away")
+    return told
+
+
+def _never(answers: list[Any], truths: list[Any]) -> list[bool]:
+    raise NotImplementedError("a single embedding is not right or wrong")
+
+
+VERIFY = Task(
+    name="verify",
+    question="Is this the same person?",
+    senses=(ImageInput.kind, AudioInput.kind),
+    input=_input,
+    output=lambda settings: IdentityOutput(),
+    network=_network,
+    sizes=lambda input, settings: [settings.width] if settings.width else SIZES,
+    recipe=_recipe,
+    score=_score,
+    right=_never,
+    new_answers=True,
+    opponents=lambda input: VOICE_OPPONENTS if isinstance(input, AudioInput) else FACE_OPPONENTS,
+    search=fit_people,
+    decisions=lambda input: ("the network's layers", "optimizer, rate and schedule", "the margin"),
+    remarks=_remarks,
+    finish=_finish,
+)
