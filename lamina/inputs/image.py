@@ -70,7 +70,9 @@ COPY_LARGEST = 40.0
 """… and nowhere (on 8 x 8 block means) by more than this."""
 CROP, CROP_FROM = 0.35, 64
 """Random crops keep at least this share of the area, of pictures from this side on."""
-FACE_SHIFT = 0.05
+FACE_SHIFT, TURN, NEAR, LIGHT = 0.05, 8.0, 0.10, 0.5
+"""Augmentation of faces: largest shift (a share of the side), turn (degrees), change of size (a share), and of light (gamma in powers of
+two, contrast as a share)."""
 LEAST_FACE, JUDGED_SIDE = 24, 64
 DARK, FLAT, SHARP = 25.0, 10.0, 0.12
 """A picture of a person is refused below so much mean brightness, below so much deviation of it (of 255), and below so much deviation of
@@ -103,7 +105,7 @@ class ImageInput(Input):
     plural: ClassVar[str] = "pictures"
     suffixes: ClassVar[tuple[str, ...]] = tuple(SUFFIX_FORMATS)
     doubt: ClassVar[str] = "Mirroring"
-    draws: ClassVar[int] = 7
+    draws: ClassVar[int] = 11
 
     side: int = 0
     channels: int = 0
@@ -272,12 +274,15 @@ class ImageInput(Input):
         return Whiten.measured(x, 2 if small else 3, directions, stride=2 if self.side >= STRIDE_FROM else 1)
 
     def augment(self, x: Tensor, context: Context, draws: Tensor, detail: float = 1.0) -> tuple[Tensor, Context]:
-        """Each picture moved, the border reflected, or cropped and resized; perhaps mirrored; perhaps partly painted over.
+        """Each picture moved, the border reflected, or cropped and resized; perhaps mirrored; perhaps partly painted over. Faces are
+        turned a little and stand in another light, too.
 
         x uint8 [N, H, W, C] -> the same, or smaller by `detail`.
         """
         mirrored = draws[:, 0] >= 0.5 if self.mirror else torch.zeros(len(x), dtype=torch.bool, device=x.device)
-        if self.crop:
+        if self.faces:
+            x = _random_light(_random_pose(x, draws, mirrored), draws)
+        elif self.crop:
             x = _random_crop(x, draws, mirrored, self.crop, detail)
         else:
             x = _random_shift(x, draws, mirrored, max(1, round(self.shift * self.side)) if self.shift else 0)
@@ -394,6 +399,34 @@ def _random_crop(x: Tensor, draws: Tensor, mirrored: Tensor, smallest: float, de
     grid = F.affine_grid(window, [len(x), x.shape[3], *side], align_corners=False)
     resized = F.grid_sample(x.permute(0, 3, 1, 2).float(), grid, padding_mode="reflection", align_corners=False)
     return resized.round_().clamp_(0, 255).to(torch.uint8).permute(0, 2, 3, 1)
+
+
+def _random_pose(x: Tensor, draws: Tensor, mirrored: Tensor) -> Tensor:
+    """Each picture turned, nearer or farther, wider or narrower and moved, by a little."""
+    spread = 2 * draws - 1
+    turn = spread[:, 7] * math.radians(TURN)
+    near, wide = 1 + NEAR * spread[:, 3], 1 + NEAR / 2 * spread[:, 4]
+    along, across = turn.cos() * near, turn.sin() * near
+    side = torch.where(mirrored, -1.0, 1.0)
+    window = torch.stack(
+        [
+            torch.stack([along * wide * side, -across, 2 * FACE_SHIFT * spread[:, 1]], 1),
+            torch.stack([across * wide * side, along, 2 * FACE_SHIFT * spread[:, 2]], 1),
+        ],
+        1,
+    )
+    grid = F.affine_grid(window, [len(x), x.shape[3], *x.shape[1:3]], align_corners=False)
+    moved = F.grid_sample(x.permute(0, 3, 1, 2).float(), grid, padding_mode="reflection", align_corners=False)
+    return moved.round_().clamp_(0, 255).to(torch.uint8).permute(0, 2, 3, 1)
+
+
+def _random_light(x: Tensor, draws: Tensor) -> Tensor:
+    """Each picture under another light: gamma, contrast and brightness."""
+    gamma, contrast, bright = (2 * draws[:, 8:11] - 1).T[:, :, None, None, None]
+    light = (x.float() / 255).clamp_min(1e-3) ** torch.exp2(LIGHT * gamma)
+    middle = light.mean((1, 2, 3), keepdim=True)
+    light = (light - middle) * (1 + LIGHT * contrast) + middle + 0.3 * LIGHT * bright
+    return (light * 255).round_().clamp_(0, 255).to(torch.uint8)
 
 
 def _resized(x: Tensor, detail: float) -> Tensor:
