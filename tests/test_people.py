@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import sqlite3
 import stat
+import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,9 +20,11 @@ import lamina
 from lamina.cli import app
 from lamina.data.audit import audit
 from lamina.data.examples import Examples
+from lamina.data.raw import FileRaw
 from lamina.data.split import divide
 from lamina.errors import DataError, ModelFileError, UsageError
 from lamina.inputs import AudioInput, ImageInput
+from lamina.inputs.faces import EYES, FACES_EXTRA, eyes_of, finder_available
 from lamina.layers import Context, Embedding, Flatten
 from lamina.metrics import equal_error_interval, openings, smallest_rate, trials_of
 from lamina.model import Model
@@ -31,6 +36,7 @@ from lamina.screen import Screen
 from lamina.settings import Settings
 
 PEOPLE, EACH = 24, 8
+SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 
 def embeddings(people: int, each: int, width: int = 16, noise: float = 0.6, seed: int = 0) -> tuple[np.ndarray, list[str]]:
@@ -380,3 +386,39 @@ def test_another_model_has_no_people():
     model = Model("recognize", ImageInput(16, 1), Network([("head", Flatten())]), ClassesOutput(("a", "b")))
     with pytest.raises(UsageError, match="tell people apart"):
         model.people("somewhere")
+
+
+# ---------------------------------------------------------------- faces in photos
+
+
+@pytest.mark.skipif(not finder_available(), reason=f"the face finder is not installed: {FACES_EXTRA}")
+@pytest.mark.skipif(not (SHARED / "orl_faces" / "images.zip").exists(), reason="the ORL faces are not beside the checkout")
+def test_faces_are_found_turned_and_cropped(tmp_path):
+    """Real faces pasted into larger pictures, turned and in several sizes: found, and their eyes brought to one place."""
+    with zipfile.ZipFile(SHARED / "orl_faces" / "images.zip") as archive:
+        crops = {
+            f"s{p:02}": [Image.open(io.BytesIO(archive.read(f"s{p:02}/{n:02}.png"))).copy() for n in range(1, 7)] for p in range(1, 13)
+        }
+    random = np.random.default_rng(0)
+    for name, pictures in crops.items():
+        (tmp_path / "photos" / name).mkdir(parents=True)
+        for number, picture in enumerate(pictures):
+            photo = Image.fromarray(random.integers(90, 130, (320, 400), np.uint8))
+            size = random.uniform(1.0, 1.6)
+            turned = picture.resize((round(92 * size), round(112 * size))).rotate(random.uniform(-15, 15), fillcolor=110)
+            photo.paste(turned, (int(random.integers(0, 250)), int(random.integers(0, 130))))
+            photo.save(tmp_path / "photos" / name / f"{number}.png")
+    Image.fromarray(random.integers(0, 255, (300, 300), np.uint8)).save(tmp_path / "photos" / "s01" / "no_face.png")
+    raws = [FileRaw(str(file)) for file in sorted((tmp_path / "photos").rglob("*.png"))]
+    input = ImageInput(side=64, faces=True).look(raws)
+    assert input.find and input.eyes == EYES and "found in the photos" in input.decided()
+    seen = [input.inspect(raw) for raw in raws]
+    assert [os.path.basename(raw.path) for raw, its in zip(raws, seen, strict=True) if its.problem == "no-face"] == ["no_face.png"]
+    fitted = input.fit(raws, [its for its in seen if not its.problem])
+    cropped = [fitted._brought(Image.open(raw.path))[0] for raw, its in zip(raws, seen, strict=True) if not its.problem]
+    eyes = np.array([found for picture in cropped if (found := eyes_of(picture)) is not None])
+    assert len(eyes) > 0.9 * len(cropped) and np.abs(np.median(eyes, 0) - EYES).max() < 0.02 and eyes.std(0).max() < 0.04
+    assert "no face" in fitted.unfit(FileRaw(str(tmp_path / "photos" / "s01" / "no_face.png"))) and not fitted.unfit(raws[10])
+    ready = ImageInput(side=64, faces=True).look([picture for pictures in crops.values() for picture in pictures])
+    assert not ready.find and len(ready.eyes) == 4 and "ready crops" in ready.decided()
+    assert ImageInput.from_state(json.loads(json.dumps(fitted.state()))) == fitted

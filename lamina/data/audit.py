@@ -224,7 +224,7 @@ def _stamp(raw: Any) -> str:
 
 
 def _memory_path(examples: Examples, input: Input, settings: Settings) -> Path:
-    identity = f"{MEMORY_VERSION}|{os.path.abspath(examples.source)}|{input.kind}|{settings.max_pixels}"
+    identity = f"{MEMORY_VERSION}|{os.path.abspath(examples.source)}|{input.kind}|{settings.max_pixels}|{input.inspected_as()}"
     return cache_folder(settings) / f"inspections-{hashlib.blake2b(os.fsencode(identity), digest_size=12).hexdigest()}.json"
 
 

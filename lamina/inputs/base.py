@@ -38,6 +38,18 @@ class Input(ABC):
     def fit(self, raws: Sequence[Raw], inspections: Sequence[Inspection]) -> Input:
         """Decide sizes (or a vocabulary) from training examples; returns the fitted Input."""
 
+    def look(self, raws: Sequence[Raw]) -> Input:
+        """What is decided by a look at some raw values before all are inspected; returns the input that inspects."""
+        return self
+
+    def inspected_as(self) -> str:
+        """What else than the raw value `inspect` depends on; remembered inspections are kept apart by it."""
+        return ""
+
+    def decided(self) -> str:
+        """What looking and fitting decided, in words for the screen; empty where there is nothing to say."""
+        return ""
+
     @abstractmethod
     def read(self, raw: Raw) -> np.ndarray:
         """Decode one raw value, outside the network. Raises DataError naming the reason."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import io
 import math
@@ -25,6 +26,7 @@ from lamina.data.inspection import Inspection
 from lamina.data.raw import FileRaw, Raw, ZipRaw
 from lamina.errors import DataError, ModelFileError, sentence
 from lamina.inputs.base import Input, one_tensor
+from lamina.inputs.faces import EYES, FACES_EXTRA, LOOKED_THROUGH, aligned, eyes_of, finder_available, ready_crops
 from lamina.layers import Context, Layer, Whiten
 
 DECODING_ERRORS = (
@@ -73,6 +75,8 @@ CROP, CROP_FROM = 0.35, 64
 FACE_SHIFT, TURN, NEAR, LIGHT = 0.05, 8.0, 0.10, 0.5
 """Augmentation of faces: largest shift (a share of the side), turn (degrees), change of size (a share), and of light (gamma in powers of
 two, contrast as a share)."""
+OFF_PLACE = 0.06
+"""A face whose eyes lie farther than this (a share of the side) from those of the training pictures is brought there first."""
 LEAST_FACE, JUDGED_SIDE = 24, 64
 DARK, FLAT, SHARP = 25.0, 10.0, 0.12
 """A picture of a person is refused below so much mean brightness, below so much deviation of it (of 255), and below so much deviation of
@@ -122,6 +126,10 @@ class ImageInput(Input):
     """Whether answers are averaged over shifted (and mirrored) copies."""
     faces: bool = False
     """Faces that stand where they always stand: moved a little and never cropped; an answer is the mean over it and its mirror image."""
+    eyes: tuple[float, ...] = ()
+    """Of faces: where their eyes lie, (left x, y, right x, y) as shares of the sides; empty where nobody could look …"""
+    find: bool = False
+    """… and whether the pictures are photos in which the face is found first, and brought there."""
 
     # ------------------------------------------------------------ fitting and state
 
@@ -142,19 +150,33 @@ class ImageInput(Input):
         )
 
     def state(self) -> dict[str, Any]:
-        names = ("side", "channels", "max_pixels", "shift", "crop", "cutout", "mirror", "views", "faces")
-        return {name: getattr(self, name) for name in names}
+        names = ("side", "channels", "max_pixels", "shift", "crop", "cutout", "mirror", "views", "faces", "find")
+        return {**{name: getattr(self, name) for name in names}, "eyes": list(self.eyes)}
 
     @classmethod
     def from_state(cls, state: dict[str, Any]) -> ImageInput:
         """Raises ModelFileError when `state` is not one."""
         side, channels, most = (_whole(state.get(name)) for name in ("side", "channels", "max_pixels"))
         shares = [float(value) if isinstance(value := state.get(name, 0.0), (int, float)) else -1.0 for name in ("shift", "crop", "cutout")]
-        flags = [state.get(name, False) for name in ("mirror", "views", "faces")]
+        flags = [state.get(name, False) for name in ("mirror", "views", "faces", "find")]
+        eyes = state.get("eyes", [])
+        flags.append(isinstance(eyes, list) and len(eyes) in (0, 4) and all(isinstance(v, float) and abs(v) <= 1 for v in eyes))
         in_range = 8 <= side <= 1024 and channels in (1, 3) and 64 <= most <= 10**12
-        if not (in_range and all(0 <= share <= 0.5 for share in shares) and all(isinstance(flag, bool) for flag in flags)):
+        if not (in_range and all(0 <= share <= 0.5 for share in shares) and all(isinstance(flag, bool) for flag in flags) and flags[4]):
             raise ModelFileError(sentence("The picture input of the model", "have a side of 8 to 1024 and 1 or 3 channels", state))
-        return cls(side, channels, most, shares[0], shares[1], shares[2], mirror=flags[0], views=flags[1], faces=flags[2])
+        return cls(
+            side,
+            channels,
+            most,
+            shares[0],
+            shares[1],
+            shares[2],
+            mirror=flags[0],
+            views=flags[1],
+            faces=flags[2],
+            find=flags[3],
+            eyes=tuple(eyes),
+        )
 
     # ------------------------------------------------------------ decoding
 
@@ -166,9 +188,48 @@ class ImageInput(Input):
 
     def read(self, raw: Raw) -> np.ndarray:
         """uint8 [side, side, channels]. Raises DataError."""
-        picture = self._decode(raw, draft=self.side)
-        picture = picture.convert("RGB" if self.channels == 3 else "L")
-        return _as_array(_fit_square(picture, self.side))
+        picture = self._decode(raw, draft=0 if self.find else self.side)
+        return self._sized(self._brought(picture)[0] if self.find else picture)
+
+    def pieces(self, raw: Raw) -> list[np.ndarray]:
+        """Of a face: brought to where the eyes of the training pictures lie, whether it is a photo or a crop."""
+        if not self.eyes:
+            return [self.read(raw)]
+        return [self._sized(self._brought(self._decode(raw))[0])]
+
+    def look(self, raws: Sequence[Raw]) -> ImageInput:
+        """Of faces: whether they are ready crops, by some of them."""
+        if not self.faces or not finder_available() or not len(raws):
+            return self
+        seen: list[tuple[float, ...] | None] = []
+        for place in np.linspace(0, len(raws) - 1, min(len(raws), LOOKED_THROUGH)).astype(int):
+            with contextlib.suppress(DataError):
+                seen.append(eyes_of(self._decode(raws[place])))
+        eyes = ready_crops(seen)
+        photos = not eyes and sum(each is not None for each in seen) > len(seen) / 2
+        return replace(self, eyes=eyes or (EYES if photos else ()), find=photos)
+
+    def inspected_as(self) -> str:
+        return "faces found" if self.find else ""
+
+    def decided(self) -> str:
+        if not self.faces:
+            return ""
+        if self.find:
+            return "faces are found in the photos, cropped and turned upright first"
+        if self.eyes:
+            return "the pictures are ready crops of faces: the eyes always lie at one place"
+        return f"the pictures are taken as ready crops of faces; finding them in photos: {FACES_EXTRA}" * (not finder_available())
+
+    def _sized(self, picture: Image.Image) -> np.ndarray:
+        return _as_array(_fit_square(picture.convert("RGB" if self.channels == 3 else "L"), self.side))
+
+    def _brought(self, picture: Image.Image) -> tuple[Image.Image, bool]:
+        """(the picture with its face where the eyes lie, whether a face was found): as it is where that is so already, or none was."""
+        eyes = eyes_of(picture) if self.eyes and finder_available() else None
+        if eyes is None or (not self.find and max(abs(one - two) for one, two in zip(eyes, self.eyes, strict=True)) <= OFF_PLACE):
+            return picture, eyes is not None
+        return aligned(picture, eyes, self.eyes), True
 
     def _decode(self, raw: Raw, draft: int = 0) -> Image.Image:
         """An upright picture in mode L or RGB, 8 bits a channel. Raises DataError."""
@@ -207,6 +268,8 @@ class ImageInput(Input):
         pixels = _as_array(upright)
         if (pixels == pixels[0, 0]).all():
             return Inspection("constant", f"every pixel is {pixels[0, 0].tolist()}")
+        if self.find and eyes_of(upright) is None:
+            return Inspection("no-face", "no face was found in it")
         if pixels.shape[2] == 3 and (pixels[..., :1] == pixels).all():
             upright, pixels = upright.convert("L"), pixels[..., :1]
         content = hashlib.blake2b(repr(pixels.shape).encode() + np.ascontiguousarray(pixels).tobytes(), digest_size=16).hexdigest()
@@ -236,7 +299,10 @@ class ImageInput(Input):
         return "mistyped", f"its name says picture, its content begins with {head[:12]!r}"
 
     def unfit(self, raw: Raw) -> str:
-        picture = self._decode(raw).convert("L")
+        picture, found = self._brought(self._decode(raw))
+        if self.find and not found:
+            return "no face was found in it"
+        picture = picture.convert("L")
         if min(picture.size) < LEAST_FACE:
             return f"too small: {picture.width} x {picture.height} pixels, at least {LEAST_FACE} each way"
         gray = np.asarray(_fit_square(picture, JUDGED_SIDE), np.float32)
@@ -293,7 +359,8 @@ class ImageInput(Input):
         return _resized(x, detail), context
 
     def like(self, other: ImageInput) -> ImageInput:
-        return replace(self, side=other.side, channels=other.channels)
+        moved = bool(other.eyes) and other.eyes != self.eyes and finder_available()
+        return replace(self, side=other.side, channels=other.channels, eyes=other.eyes or self.eyes, find=self.find or moved)
 
     def doubted(self) -> ImageInput | None:
         return None if self.mirror else replace(self, mirror=True)

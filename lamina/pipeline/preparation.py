@@ -53,6 +53,7 @@ def prepare(data: Any, run: Run, settings: Settings, screen: Screen) -> Prepared
     screen.say(f"Device      {device.line}")
     examples, unfitted = read_for(data, task, settings)
     screen.say(f"Task        {task.name}: {task.question} ({len(examples)} {unfitted.plural} with labels)")
+    unfitted = unfitted.look(examples.raws)
     report = audit(examples, unfitted, settings, screen, task.new_answers)
     write_json(run.path("audit.json"), report.summary())
     show_audit(report, screen)
@@ -63,6 +64,8 @@ def prepare(data: Any, run: Run, settings: Settings, screen: Screen) -> Prepared
         screen.say("            " + note)
     learned = [i for i, part in enumerate(split.parts) if part == "train"]
     input = unfitted.fit([report.examples.raws[i] for i in learned], [report.inspections[i] for i in learned])
+    if said := input.decided():
+        screen.say(f"Input       {said}")
     start = choose_start(settings, input, len(learned), screen)
     if start:
         input, task = start.fit_input(input), start.task(task)

@@ -1,0 +1,209 @@
+"""Sounds, voices and faces: recognition of sounds, equal error rates of people never seen, promised rates, time of an answer."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import hashlib
+import statistics
+import tempfile
+import zipfile
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.accuracy import _seeds, _summary, _train
+from benchmarks.common import DATA, spread, timed
+
+AN4_FOLDS, JOINED = 5, 3.0
+PROMISED = 0.01
+
+
+def _manifest(name: str) -> list[dict[str, str]]:
+    folder = DATA / name
+    if not folder.is_dir():
+        raise SystemExit(f"{name} is not at {folder}")
+    with open(folder / "manifest.tsv", encoding="utf-8") as file:
+        return list(csv.DictReader(file, delimiter="\t"))
+
+
+def _unpacked(archive: Path, place: Path) -> Path:
+    with zipfile.ZipFile(archive) as members:
+        members.extractall(place)
+    return place
+
+
+def _table(place: Path, rows: list[tuple[str, ...]], header: tuple[str, ...] = ("path", "label", "split")) -> str:
+    with open(place / "table.csv", "w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([header, *rows])
+    return str(place / "table.csv")
+
+
+# ---------------------------------------------------------------- sounds
+
+
+def spoken(options: argparse.Namespace) -> dict[str, Any]:
+    """FSDD: the official test part within --minutes 5; and each of the six speakers left out once (--minutes 2 each)."""
+    rows, minutes = _manifest("fsdd"), options.minutes or 5.0
+    with tempfile.TemporaryDirectory() as folder:
+        place = _unpacked(DATA / "fsdd" / "recordings.zip", Path(folder))
+        official = _table(place, [(row["path"], row["digit"], row["split"]) for row in rows])
+        found = {"minutes": minutes, "official": _summary([_train(official, seed=seed, minutes=minutes) for seed in _seeds(options, 3)])}
+        alone = {}
+        for speaker in sorted({row["speaker"] for row in rows}):
+            parts = [(row["path"], row["digit"], "test" if row["speaker"] == speaker else "train") for row in rows]
+            alone[speaker] = _summary([_train(_table(place, parts), seed=options.first, minutes=0.4 * minutes)])
+        found["speaker left out"] = alone
+        found["mean over speakers"] = spread([each["accuracy"]["mean"] for each in alone.values()])
+    return found
+
+
+def commands(options: argparse.Namespace) -> dict[str, Any]:
+    """Speech Commands, the official test archive: five folds, speakers apart, --minutes 10 each."""
+    rows, minutes = _manifest("speech_commands_v2_test12"), options.minutes or 10.0
+    with tempfile.TemporaryDirectory() as folder:
+        place = _unpacked(DATA / "speech_commands_v2_test12" / "audio.zip", Path(folder))
+        answers = []
+        for fold in range(options.rounds or 5):
+            parts = [(row["path"], row["label"], "test" if row["fold"] == str(fold) else "train") for row in rows]
+            answers.append(_train(_table(place, parts), seed=options.first, minutes=minutes))
+    return {"minutes": minutes, **_summary(answers)}
+
+
+# ---------------------------------------------------------------- people
+
+
+def voices(options: argparse.Namespace) -> dict[str, Any]:
+    """AN4: five folds over all 84 speakers, those tested never trained on; utterances of one speaker joined to 3 s; --minutes 10 a fold."""
+    minutes = options.minutes or 10.0
+    rows = _manifest("an4")
+    found: dict[str, list[Any]] = defaultdict(list)
+    with tempfile.TemporaryDirectory() as folder:
+        place = _unpacked(DATA / "an4" / "audio.zip", Path(folder))
+        fold_of = _joined_voices(rows, place)
+        files = sorted((place / "joined").rglob("*.flac"))
+        for seed in _seeds(options):
+            errors = []
+            for fold in range(options.rounds or AN4_FOLDS):
+                parts = [(str(file), file.parent.name, "test" if fold_of[file.parent.name] == fold else "train") for file in files]
+                card = _train(_table(place, parts), task="verify", seed=seed, minutes=minutes)
+                errors.append(card["score"]["value"])
+                found["classical"] += [each["score"]["value"] for each in card["verdict"]["contenders"] if each["kind"] == "classical"]
+                found["wall_seconds"].append(card["wall_seconds"])
+                found["cpu_per_wall"].append(card["cpu_per_wall"])
+                found["remarks"].append(card["facts"]["remarks"])
+            found["folds"].append(errors)
+    return {
+        "minutes": minutes,
+        "equal error rate": spread([statistics.mean(errors) for errors in found["folds"]]),
+        "of each fold": found["folds"],
+        "classical": spread(found["classical"]),
+        "wall_seconds": spread(found["wall_seconds"]),
+        "cpu_per_wall": found["cpu_per_wall"],
+        "remarks": found["remarks"],
+    }
+
+
+def _joined_voices(rows: list[dict[str, str]], place: Path) -> dict[str, int]:
+    """Write each speaker's utterances, one after the other, in pieces of 3 s; returns the fold of each speaker."""
+    import soundfile
+
+    speakers = sorted({row["speaker"] for row in rows}, key=lambda name: hashlib.md5(name.encode()).hexdigest())
+    for speaker in speakers:
+        waves = [soundfile.read(place / row["path"], dtype="int16") for row in rows if row["speaker"] == speaker]
+        rate = waves[0][1]
+        whole, size = np.concatenate([wave for wave, _ in waves]), int(JOINED * waves[0][1])
+        (place / "joined" / speaker).mkdir(parents=True)
+        for number in range(len(whole) // size):
+            soundfile.write(place / "joined" / speaker / f"{number:03}.flac", whole[number * size : (number + 1) * size], rate)
+    return {speaker: number % AN4_FOLDS for number, speaker in enumerate(speakers)}
+
+
+def faces(options: argparse.Namespace) -> dict[str, Any]:
+    """LFW, aligned: trained on peopleDevTrain within --minutes 15, tested on the pairs of pairsDevTest; then ORL, started from that model:
+    30 people trained on, 10 tested, in 5 draws."""
+    import lamina
+    from lamina.screen import Screen
+
+    minutes = options.minutes or 15.0
+    found: dict[str, list[Any]] = defaultdict(list)
+    with tempfile.TemporaryDirectory() as folder:
+        place = _unpacked(DATA / "lfw" / "images.zip", Path(folder) / "lfw")
+        orl = _unpacked(DATA / "orl_faces" / "images.zip", Path(folder) / "orl")
+        table = _table(place, [(file, name, part) for part in ("train", "test") for file, name in _people(part)])
+        for seed in _seeds(options, 3):
+            paths = {"out": Path(folder) / f"lfw{seed}.lamina", "runs": Path(folder) / "runs"}
+            model, times = timed(lambda p=paths, s=seed: lamina.train(table, task="verify", minutes=minutes, seed=s, screen=Screen(), **p))
+            found["accuracy"].append(_pairs_right(model, place))
+            found["equal error rate"].append(model.card["score"]["value"])
+            found["remarks"].append(model.card["facts"]["remarks"])
+            found["wall_seconds"].append(times["wall_seconds"])
+            found["cpu_per_wall"].append(times["cpu_per_wall"])
+            found["classical"].append({each["name"]: each["score"]["value"] for each in map(vars, model.verdict.contenders)})
+            found["orl"].append([_orl(orl, paths["out"], draw, Path(folder)) for draw in range(options.rounds or 5)])
+    return {
+        "minutes": minutes,
+        "pairsDevTest, right": spread([each[0] for each in found["accuracy"]]),
+        "pairsDevTest, equal error rate": spread([each[1] for each in found["accuracy"]]),
+        "peopleDevTest, equal error rate": spread(found["equal error rate"]),
+        "ORL, 10 people never seen, equal error rate": spread([value for draws in found["orl"] for value in draws]),
+        "by way": found["classical"],
+        "wall_seconds": spread(found["wall_seconds"]),
+        "cpu_per_wall": found["cpu_per_wall"],
+        "remarks": found["remarks"],
+    }
+
+
+def _people(part: str) -> list[tuple[str, str]]:
+    """(file, person) of peopleDevTrain or peopleDevTest."""
+    lines = (DATA / "lfw" / f"peopleDev{part.capitalize()}.txt").read_text().splitlines()[1:]
+    named = [line.split("\t") for line in lines if line.strip()]
+    return [(f"{name}/{name}_{number:04}.jpg", name) for name, count in named for number in range(1, int(count) + 1)]
+
+
+def _pairs(file: str) -> list[tuple[str, str, bool]]:
+    found = []
+    for line in (DATA / "lfw" / file).read_text().splitlines():
+        cells = line.split("\t")
+        if len(cells) in (3, 4):
+            one, two = (cells[0], cells[0]) if len(cells) == 3 else (cells[0], cells[2])
+            found.append((f"{one}/{one}_{int(cells[1]):04}.jpg", f"{two}/{two}_{int(cells[-1]):04}.jpg", len(cells) == 3))
+    return found
+
+
+def _likeness(model: Any, place: Path, file: str) -> tuple[np.ndarray, np.ndarray]:
+    """(likeness, whether it is one person) of the pairs in a protocol file."""
+    from lamina.data.raw import FileRaw
+
+    pairs = _pairs(file)
+    sides = []
+    for side in (0, 1):
+        values = [model.input.read(FileRaw(str(place / pair[side]))) for pair in pairs]
+        sides.append(model.values(values).numpy())
+    one, two = (side / np.linalg.norm(side, axis=1, keepdims=True) for side in sides)
+    return (one * two).sum(1), np.array([pair[2] for pair in pairs])
+
+
+def _pairs_right(model: Any, place: Path) -> tuple[float, float]:
+    """(accuracy on pairsDevTest at the threshold that is best on pairsDevTrain, its equal error rate)."""
+    likeness, same = _likeness(model, place, "pairsDevTrain.txt")
+    threshold = max(likeness, key=lambda value: float(((likeness >= value) == same).mean()))
+    likeness, same = _likeness(model, place, "pairsDevTest.txt")
+    order = np.argsort(-likeness)
+    accepts, rejects = np.cumsum(~same[order]) / (~same).sum(), 1 - np.cumsum(same[order]) / same.sum()
+    at = int(np.argmin(np.abs(accepts - rejects)))
+    return float(((likeness >= threshold) == same).mean()), float(accepts[at] + rejects[at]) / 2
+
+
+def _orl(orl: Path, start: Path, draw: int, folder: Path) -> float:
+    """Equal error rate of 10 people never seen, after a short training on 30 others from the model of LFW."""
+    import lamina
+
+    names = sorted(path.name for path in orl.iterdir() if path.is_dir())
+    tested = set(np.random.default_rng(draw).permutation(names)[:10])
+    rows = [(str(file), name, "test" if name in tested else "train") for name in names for file in sorted((orl / name).glob("*.png"))]
+    paths = {"out": folder / f"orl{draw}.lamina", "runs": folder / "runs"}
+    model = lamina.train(_table(orl, rows), task="verify", start_from=str(start), seed=draw, verdict_share=0.0, **paths)
+    return float(model.card["score"]["value"])
