@@ -404,6 +404,23 @@ def revoke(
 
 
 @app.command()
+def unlock(
+    model: ModelPath,
+    port: Annotated[int, typer.Option(help="Port on this machine; 0 takes a free one.")] = 0,
+    false_accept: FalseAccept = None,
+    store: StoreFolder = "",
+    key: KeyFile = "",
+) -> None:
+    """A page on this machine, for its camera or microphone: enroll, unlock, refused. Ctrl-C ends it."""
+    from lamina.serve.unlock import Unlock
+
+    server = Unlock(_load(model, {}).people(store, key), port, false_accept)
+    print(f"Open {server.address}  (this machine only; Ctrl-C ends it)", flush=True)
+    with server:
+        server.serve_forever()
+
+
+@app.command()
 @with_settings(*READING, "task", "max_bad", "seed", "seeds", "epochs", "side", "width", "batch")
 def experiment(
     data: Data,

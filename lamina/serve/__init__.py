@@ -1,0 +1,1 @@
+"""What is served on this machine: for now the page that unlocks."""
