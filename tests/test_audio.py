@@ -167,8 +167,8 @@ def test_augmentation_is_a_function_of_its_draws():
     one, _ = input.augment(x, Context(), draws)
     again, _ = input.augment(x[2:], Context(), draws[2:])
     assert torch.equal(one[2:], again) and one.dtype == torch.int16 and one.shape == x.shape and not torch.equal(one, x)
-    voices = AudioInput(RATE, 4_000, voices=True)
-    assert voices.augment(x, Context(), draws)[0].shape == (4, 2_400)
+    voices = AudioInput(RATE, 4_000, voices=True, heard_share=0.2)
+    assert voices.augment(x, Context(), draws)[0].shape == (4, 800)
     assert [len(piece) for piece in voices.pieces((RATE, tone(300, 1.3)))] == [4_000] * 3
     assert len(voices.read((RATE, tone(300, 0.2)))) == 4_000
 

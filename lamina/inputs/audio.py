@@ -43,8 +43,8 @@ RATES = (8_000, 16_000)
 MOST_SECONDS = 10.0
 VOICE_SECONDS = 3.0
 """Of a voice so much is heard at once; a longer recording is heard in several pieces."""
-HEARD_IN_TRAINING = 0.6
-"""Share of that time that a training step hears of a voice, from a random moment on."""
+HEARD_IN_TRAINING = 0.2
+"""Share of that time that a training step hears of a voice, from a random moment on: short, so that it cannot know the words."""
 BANDS = 64
 SHIFT = 0.1
 """Augmentation: largest shift of a sound, as a share of its time …"""
@@ -82,7 +82,7 @@ class AudioInput(Input):
     """Recordings as int16 [samples], all of one length. Fitted: rate and length from the training recordings.
 
     A shorter recording is padded with silence on both sides, a longer one loses its ends. Of `voices` the length says nothing: a shorter
-    recording is repeated, the loudness of each pitch is taken relative to the recording's own mean, and a training step hears a part.
+    recording is repeated, and a training step hears a part.
     """
 
     kind: ClassVar[str] = "audio"
@@ -95,6 +95,8 @@ class AudioInput(Input):
     samples: int = 0
     bands: int = BANDS
     voices: bool = False
+    heard_share: float = 1.0
+    """Augmentation: the share of its time that a training step hears of a voice."""
 
     # ------------------------------------------------------------ fitting and state
 
@@ -104,20 +106,21 @@ class AudioInput(Input):
             raise DataError(sentence("The training part", "hold at least one usable recording", 0))
         rate = RATES[0] if np.median([its for _, its, _ in shapes]) < 1.4 * RATES[0] else RATES[1]
         seconds = VOICE_SECONDS if self.voices else float(np.clip(np.quantile([n / its for n, its, _ in shapes], 0.95), 0.25, MOST_SECONDS))
-        return replace(self, rate=rate, samples=math.ceil(seconds * rate))
+        heard = HEARD_IN_TRAINING if self.voices else 1.0
+        return replace(self, rate=rate, samples=math.ceil(seconds * rate), heard_share=heard)
 
     def state(self) -> dict[str, Any]:
-        return {"rate": self.rate, "samples": self.samples, "bands": self.bands, "voices": self.voices}
+        return {"rate": self.rate, "samples": self.samples, "bands": self.bands, "voices": self.voices, "heard_share": self.heard_share}
 
     @classmethod
     def from_state(cls, state: dict[str, Any]) -> AudioInput:
         """Raises ModelFileError when `state` is not one."""
         whole = [value if isinstance(value := state.get(name), int) else -1 for name in ("rate", "samples", "bands")]
-        voices = state.get("voices", False)
+        voices, heard = state.get("voices", False), state.get("heard_share", 1.0)
         fits = 1_000 <= whole[0] <= 192_000 and SHORTEST <= whole[1] / whole[0] <= LONGEST and 4 <= whole[2] <= 256
-        if not (fits and isinstance(voices, bool)):
+        if not (fits and isinstance(voices, bool) and isinstance(heard, (int, float)) and 0.01 <= heard <= 1):
             raise ModelFileError(sentence("The sound input of the model", "have a rate, a length and 4 to 256 bands", state))
-        return cls(whole[0], whole[1], whole[2], voices)
+        return cls(whole[0], whole[1], whole[2], voices, float(heard))
 
     # ------------------------------------------------------------ decoding
 
@@ -216,15 +219,15 @@ class AudioInput(Input):
         return one_tensor(items), Context()
 
     def layer(self, x: Tensor) -> Layer:
-        return LogMel.measured(x, self.rate, self.bands, self.voices)
+        return LogMel.measured(x, self.rate, self.bands)
 
     def augment(self, x: Tensor, context: Context, draws: Tensor, detail: float = 1.0) -> tuple[Tensor, Context]:
         """Each recording shifted in time (of voices: a part of it), louder or softer, every second time with white noise.
 
-        x int16 [N, S] -> the same; of voices [N, HEARD_IN_TRAINING * S].
+        x int16 [N, S] -> the same; of voices [N, heard_share * S].
         """
         size = x.shape[1]
-        heard = max(1, round(HEARD_IN_TRAINING * size)) if self.voices else size
+        heard = max(1, round(self.heard_share * size)) if self.voices else size
         if self.voices:
             start = (draws[:, 1] * (size - heard + 1)).long().clamp_max(size - heard)
         else:
@@ -240,7 +243,7 @@ class AudioInput(Input):
         return wave.round_().clamp_(-32768, 32767).to(torch.int16), context
 
     def like(self, other: AudioInput) -> AudioInput:
-        return replace(self, rate=other.rate, samples=other.samples, bands=other.bands, voices=other.voices)
+        return replace(self, rate=other.rate, samples=other.samples, bands=other.bands, voices=other.voices, heard_share=other.heard_share)
 
     # ------------------------------------------------------------ for people
 

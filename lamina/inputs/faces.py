@@ -35,8 +35,8 @@ MOST = 2_000
 EYES = (0.2875, 0.3828, 0.6830, 0.3828)
 """Where the eyes come to lie in a crop, (left x, y, right x, y) as shares of width and height: as this finder sees them on the middle
 112 x 128 pixels of LFW-a (32.2 and 76.5 right, 49 down, over 89 photos)."""
-SHAPE = (112, 128)
-"""Pixels of a crop, before it is brought to the input's side."""
+WIDE, TALL = 112, 128 / 112
+"""Pixels of a crop, before it is brought to the input's side, and how much higher than wide it is."""
 STILL = 0.04
 """Eyes that lie at one place but for this deviation (a share of the side) are those of ready crops."""
 LOOKED_THROUGH = 24
@@ -105,16 +105,16 @@ def ready_crops(eyes: list[tuple[float, ...] | None]) -> tuple[float, ...]:
     return tuple(round(float(value), 4) for value in np.median(found, 0))
 
 
-def aligned(picture: Image.Image, eyes: tuple[float, ...], wanted: tuple[float, ...] = EYES) -> Image.Image:
-    """The face upright, SHAPE in size, its `eyes` (as `eyes_of` tells them) at the wanted places."""
+def aligned(picture: Image.Image, eyes: tuple[float, ...], wanted: tuple[float, ...] = EYES, tall: float = TALL) -> Image.Image:
+    """The face upright, WIDE pixels wide and `tall` times as high, its `eyes` (as `eyes_of` tells them) at the wanted places."""
     left_x, left_y, right_x, right_y = (value * size for value, size in zip(eyes, picture.size * 2, strict=True))
-    wide, high = SHAPE
+    wide, high = WIDE, round(WIDE * tall)
     to_left, to_right = np.array([wanted[0] * wide, wanted[1] * high]), np.array([wanted[2] * wide, wanted[3] * high])
     # the similarity that takes the crop's eyes to the picture's
     turn = complex(right_x - left_x, right_y - left_y) / complex(*(to_right - to_left))
     shift = complex(left_x, left_y) - turn * complex(*to_left)
     window = (turn.real, -turn.imag, shift.real, turn.imag, turn.real, shift.imag)
-    return picture.transform(SHAPE, Image.Transform.AFFINE, window, Image.Resampling.BICUBIC)
+    return picture.transform((wide, high), Image.Transform.AFFINE, window, Image.Resampling.BICUBIC)
 
 
 # ---------------------------------------------------------------- the three networks

@@ -26,7 +26,7 @@ from lamina.data.inspection import Inspection
 from lamina.data.raw import FileRaw, Raw, ZipRaw
 from lamina.errors import DataError, ModelFileError, sentence
 from lamina.inputs.base import Input, one_tensor
-from lamina.inputs.faces import EYES, FACES_EXTRA, LOOKED_THROUGH, aligned, eyes_of, finder_available, ready_crops
+from lamina.inputs.faces import EYES, FACES_EXTRA, LOOKED_THROUGH, TALL, aligned, eyes_of, finder_available, ready_crops
 from lamina.layers import Context, Layer, Whiten
 
 DECODING_ERRORS = (
@@ -128,6 +128,8 @@ class ImageInput(Input):
     """Faces that stand where they always stand: moved a little and never cropped; an answer is the mean over it and its mirror image."""
     eyes: tuple[float, ...] = ()
     """Of faces: where their eyes lie, (left x, y, right x, y) as shares of the sides; empty where nobody could look …"""
+    tall: float = TALL
+    """… how much higher than wide a crop is, before it is brought to a square …"""
     find: bool = False
     """… and whether the pictures are photos in which the face is found first, and brought there."""
 
@@ -150,33 +152,23 @@ class ImageInput(Input):
         )
 
     def state(self) -> dict[str, Any]:
-        names = ("side", "channels", "max_pixels", "shift", "crop", "cutout", "mirror", "views", "faces", "find")
+        names = ("side", "channels", "max_pixels", "shift", "crop", "cutout", "mirror", "views", "faces", "find", "tall")
         return {**{name: getattr(self, name) for name in names}, "eyes": list(self.eyes)}
 
     @classmethod
     def from_state(cls, state: dict[str, Any]) -> ImageInput:
         """Raises ModelFileError when `state` is not one."""
         side, channels, most = (_whole(state.get(name)) for name in ("side", "channels", "max_pixels"))
-        shares = [float(value) if isinstance(value := state.get(name, 0.0), (int, float)) else -1.0 for name in ("shift", "crop", "cutout")]
-        flags = [state.get(name, False) for name in ("mirror", "views", "faces", "find")]
-        eyes = state.get("eyes", [])
-        flags.append(isinstance(eyes, list) and len(eyes) in (0, 4) and all(isinstance(v, float) and abs(v) <= 1 for v in eyes))
-        in_range = 8 <= side <= 1024 and channels in (1, 3) and 64 <= most <= 10**12
-        if not (in_range and all(0 <= share <= 0.5 for share in shares) and all(isinstance(flag, bool) for flag in flags) and flags[4]):
+        shares = {name: state.get(name, 0.0) for name in ("shift", "crop", "cutout")}
+        flags = {name: state.get(name, False) for name in ("mirror", "views", "faces", "find")}
+        eyes, tall = state.get("eyes", []), state.get("tall", TALL)
+        good = 8 <= side <= 1024 and channels in (1, 3) and 64 <= most <= 10**12 and all(isinstance(flag, bool) for flag in flags.values())
+        good = good and all(isinstance(share, (int, float)) and 0 <= share <= 0.5 for share in shares.values())
+        good = good and isinstance(eyes, list) and len(eyes) in (0, 4) and all(isinstance(v, float) and abs(v) <= 1 for v in eyes)
+        if not (good and isinstance(tall, (int, float)) and 0.5 <= tall <= 2):
             raise ModelFileError(sentence("The picture input of the model", "have a side of 8 to 1024 and 1 or 3 channels", state))
-        return cls(
-            side,
-            channels,
-            most,
-            shares[0],
-            shares[1],
-            shares[2],
-            mirror=flags[0],
-            views=flags[1],
-            faces=flags[2],
-            find=flags[3],
-            eyes=tuple(eyes),
-        )
+        numbers: dict[str, Any] = {name: float(share) for name, share in shares.items()}
+        return replace(cls(side, channels, most, tall=float(tall), eyes=tuple(eyes)), **numbers, **flags)
 
     # ------------------------------------------------------------ decoding
 
@@ -229,7 +221,7 @@ class ImageInput(Input):
         eyes = eyes_of(picture) if self.eyes and finder_available() else None
         if eyes is None or (not self.find and max(abs(one - two) for one, two in zip(eyes, self.eyes, strict=True)) <= OFF_PLACE):
             return picture, eyes is not None
-        return aligned(picture, eyes, self.eyes), True
+        return aligned(picture, eyes, self.eyes, self.tall), True
 
     def _decode(self, raw: Raw, draft: int = 0) -> Image.Image:
         """An upright picture in mode L or RGB, 8 bits a channel. Raises DataError."""
@@ -360,7 +352,9 @@ class ImageInput(Input):
 
     def like(self, other: ImageInput) -> ImageInput:
         moved = bool(other.eyes) and other.eyes != self.eyes and finder_available()
-        return replace(self, side=other.side, channels=other.channels, eyes=other.eyes or self.eyes, find=self.find or moved)
+        return replace(
+            self, side=other.side, channels=other.channels, eyes=other.eyes or self.eyes, tall=other.tall, find=self.find or moved
+        )
 
     def doubted(self) -> ImageInput | None:
         return None if self.mirror else replace(self, mirror=True)

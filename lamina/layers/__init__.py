@@ -1,6 +1,7 @@
 """The building blocks, each `layer(x, context) -> (x, context)`, each registered under its kind."""
 
 from lamina.layers.base import LAYER_KINDS, Context, Layer, build_layer
+from lamina.layers.borrowed import Onnx
 from lamina.layers.identity import Cosine, Embedding, Flatten, Projection
 from lamina.layers.linear import ACTIVATIONS, FullyConnected, Linear
 from lamina.layers.mobile import InvertedResidual, MobileConvolution
@@ -26,6 +27,7 @@ __all__ = [
     "LogMel",
     "Masks",
     "MobileConvolution",
+    "Onnx",
     "Projection",
     "Residual",
     "Standardize",

@@ -24,8 +24,7 @@ class LogMel(Layer):
 
     Frames of 25 ms every 10 ms under a Hann window, their power spectrum summed in triangles that are evenly spaced on the mel scale
     (Stevens, Volkmann & Newman 1937, in O'Shaughnessy's formula; Davis & Mermelstein 1980, https://doi.org/10.1109/TASSP.1980.1163420),
-    the logarithm of it, then each band with mean 0 and deviation 1 over the training recordings. With `centered` each band's mean over the
-    recording itself is taken away first: what a microphone or a room adds to every moment alike is gone. Nothing in it is trained.
+    the logarithm of it, then each band with mean 0 and deviation 1 over the training recordings. Nothing in it is trained.
     """
 
     kind = "log_mel"
@@ -34,11 +33,11 @@ class LogMel(Layer):
     mean: Tensor
     deviation: Tensor
 
-    def __init__(self, rate: int, bands: int, centered: bool = False) -> None:
+    def __init__(self, rate: int, bands: int) -> None:
         super().__init__()
         if not 1_000 <= rate <= 192_000 or not 4 <= bands <= 256:
             raise ValueError("the rate is 1000 to 192000 samples a second, with 4 to 256 bands")
-        self.rate, self.bands, self.centered = rate, bands, centered
+        self.rate, self.bands = rate, bands
         self.length, self.hop = round(WINDOW * rate), round(HOP * rate)
         self.points = 2 ** math.ceil(math.log2(self.length))
         self.register_buffer("window", torch.hann_window(self.length, periodic=True))
@@ -47,9 +46,9 @@ class LogMel(Layer):
         self.register_buffer("deviation", torch.ones(bands))
 
     @classmethod
-    def measured(cls, x: Tensor, rate: int, bands: int, centered: bool = False) -> LogMel:
+    def measured(cls, x: Tensor, rate: int, bands: int) -> LogMel:
         """Fitted on an int16 batch [N, S] of training recordings."""
-        layer = cls(rate, bands, centered).to(x.device)
+        layer = cls(rate, bands).to(x.device)
         loud = layer(x, Context())[0].double()
         layer.mean.copy_(loud.mean((0, 1, 3)))
         layer.deviation.copy_(loud.std((0, 1, 3)).clamp_min(1e-2))
@@ -62,8 +61,6 @@ class LogMel(Layer):
     def forward(self, x: Tensor, context: Context) -> tuple[Tensor, Context]:
         with torch.autocast("cpu" if x.is_meta else x.device.type, enabled=False):  # a logarithm of sums needs all of its bits
             loud = torch.cat([self._loudness(part) for part in x.split(TOGETHER)])
-            if self.centered:
-                loud = loud - loud.mean(2, keepdim=True)
             loud = (loud - self.mean[:, None]) / self.deviation[:, None]
         return loud[:, None], context
 

@@ -20,6 +20,8 @@ from lamina.outputs.base import Output, Progress
 
 RATES = tuple(round(10 ** (-step / 10), 8) for step in range(3, 51))
 """False-accept rates, ten to a power of ten, from one in two to one in 100,000."""
+LEAST_SCALE, MARGIN, MANY = 16.0, (0.2, 0.3), 200
+"""The margin for fewer and for as many people as MANY."""
 STRANGER = 1 << 62
 """From here on are the numbers of people that training does not know."""
 
@@ -51,8 +53,11 @@ class IdentityOutput(Output):
     """… in so many pairs of strangers."""
 
     def fit(self, answers: Sequence[Any]) -> IdentityOutput:
+        """With few people a smaller margin; the scale grows with the logarithm of their number (Zhang et al. 2019, AdaCos,
+        https://arxiv.org/abs/1905.00292, doubled to leave room for the margin)."""
         people = tuple(sorted(set(answers)))
-        return replace(self, people=people, count=len(people))
+        scale = max(LEAST_SCALE, 2 * math.sqrt(2) * math.log(max(2, len(people) - 1)))
+        return replace(self, people=people, count=len(people), scale=scale, margin=MARGIN[len(people) >= MANY])
 
     def encode(self, answer: Any) -> int:
         """The place among the people of the training part; of anybody else a number of their own. Raises DataError for no name."""

@@ -98,7 +98,7 @@ def make_plan(
         race = _try_compiled(task, plan, settings, feed, train, deadline, race, epochs * per_epoch)
     if deadline is not None:
         epochs = min(_affordable(race, plan, recipe, amounts, deadline), recipe.epochs * MOST_EPOCHS)
-        if epochs < 1 and epochs * per_epoch < LEAST_STEPS:
+        if epochs < min(1, recipe.epochs) and epochs * per_epoch < LEAST_STEPS:
             raise ResourceError(_too_little_time(settings, race, amounts, plan, deadline))
     plan.steps = max(1, round(epochs * per_epoch))
     plan.most_steps = round(recipe.epochs * MOST_EPOCHS * per_epoch) if deadline is not None else plan.steps
