@@ -20,6 +20,12 @@ curves        learning curves up to n examples against what twice as many then g
 atlas         opening networks of three sets of pictures: seconds, bytes, snapshots' cost, probes beside random weights
 activations   fully connected stacks with and without activation functions on three sets of pictures
 doctor        planted faults found by name, and false alarms on healthy runs
+spoken        FSDD: the official test part, and each speaker left out once
+commands      Speech Commands, the official test archive in five folds, speakers apart
+voices        AN4: equal error rate of speakers never seen, five folds; borrowed beside it with --data voice.onnx
+faces         LFW: pairs of people never seen; ORL started from that model
+promise       measured false accepts of people never seen against the promised rate and its bound, in 20 draws
+search        one picture or 3 s of sound verified; one identified among 100,000 templates
 gpu           on an NVIDIA GPU: CIFAR-10 by seconds of training, local MFU, examples per second, answers per second
 coverage      how often the paired interval holds the true difference
 """
@@ -35,7 +41,7 @@ from collections.abc import Callable
 from datetime import date
 from typing import Any
 
-from benchmarks import accuracy, gpu, inside, scale, speed, truths, verdict
+from benchmarks import accuracy, gpu, inside, people, scale, speed, truths, verdict
 from benchmarks.common import RESULTS, joined
 from benchmarks.doctor import doctor
 from benchmarks.peers import peers
@@ -47,6 +53,7 @@ ALL: dict[str, Callable[[argparse.Namespace], dict[str, Any]]] = {
         scale.forecasts, scale.growth, scale.large, peers, gpu.gpu,
         verdict.classical, verdict.verdicts, verdict.suspects, verdict.coverage, verdict.curves, truths.truths,
         doctor, inside.atlas, inside.activations,
+        people.spoken, people.commands, people.voices, people.faces, people.promise, people.search,
     )
 }  # fmt: skip
 

@@ -130,20 +130,19 @@ class People:
         are, the stricter each comparison; where the people held out cannot tell so small a rate, the strictest is used and its chance told.
         """
         raw = FileRaw(os.fspath(file)) if isinstance(file, (str, os.PathLike)) else file
-        names, matrix = self.store.everybody()
+        count = max(1, self.store.count())
         wanted = self.opening(false_accept) if false_accept is not None else None
-        each = (false_accept if wanted is not None and false_accept is not None else USUAL) / max(1, len(names))
+        each = (false_accept if wanted is not None and false_accept is not None else USUAL) / count
         opening = self._strictest_for(each)
-        rate, bound = (min(1.0, share * max(1, len(names))) for share in (opening.rate, opening.bound))
+        rate, bound = (min(1.0, share * count) for share in (opening.rate, opening.bound))
         if reason := self.model.input.unfit(raw):
             return Decision(False, None, 0.0, opening.threshold, rate, bound, reason)
-        if not names:
+        if (found := self.store.nearest(self._embedded(raw))) is None:
             return Decision(False, None, 0.0, opening.threshold, rate, bound, "nobody is enrolled")
-        alike = matrix @ self._embedded(raw)
-        best = int(alike.argmax())
-        accepted = bool(alike[best] >= opening.threshold)
-        self.store.note("identified" if accepted else "unknown", names[best] if accepted else "")
-        return Decision(accepted, names[best] if accepted else None, float(alike[best]), opening.threshold, rate, bound)
+        name, likeness = found
+        accepted = likeness >= opening.threshold
+        self.store.note("identified" if accepted else "unknown", name if accepted else "")
+        return Decision(accepted, name if accepted else None, likeness, opening.threshold, rate, bound)
 
     def listed(self) -> list[dict[str, Any]]:
         """[{name, examples, added}]."""

@@ -131,6 +131,15 @@ class Store:
                 self._seen = now
         return self._names, self._matrix
 
+    def nearest(self, embedding: np.ndarray) -> tuple[str, float] | None:
+        """(name, likeness) of the most alike; None where nobody is enrolled."""
+        names, matrix = self.everybody()
+        if not names:
+            return None
+        alike = matrix @ embedding
+        best = int(alike.argmax())
+        return names[best], float(alike[best])
+
     def close(self) -> None:
         self._base.close()
 
