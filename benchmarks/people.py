@@ -7,6 +7,7 @@ import csv
 import hashlib
 import statistics
 import tempfile
+import time
 import zipfile
 from collections import defaultdict
 from pathlib import Path
