@@ -276,7 +276,7 @@ def _from_onnx(path: Path) -> Start:
     except (OSError, ValueError, KeyError, TypeError, AttributeError, ModelFileError, RuntimeError) as error:
         told_why = f"{type(error).__name__}: {error}".splitlines()[0]
         raise DataError(
-            sentence(f"The borrowed network {path}", f"run, as {beside.name} beside it says what it takes", told_why, "See docs/borrow.md.")
+            sentence(f"The borrowed network {path}", f"run, as {beside.name} beside it says what it takes", told_why, "See docs/people.md.")
         ) from error
     except Exception as error:  # onnxruntime raises classes of its own
         if isinstance(error, (DataError, UsageError)):

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import typer
 from PIL import Image
+from test_people import face
 
 import lamina
 
@@ -126,11 +127,17 @@ def test_readme_commands_run(tmp_path):
                 picture = np.clip(rng.normal(tone, 30, (16, 16, 3)), 0, 255).astype(np.uint8)
                 Image.fromarray(picture).save(tmp_path / folder / label / f"{number}.jpg")
     Image.fromarray(picture).save(tmp_path / "new.jpg")
+    for person in range(14):
+        folder = tmp_path / ("people" if person else ".") / (f"p{person}" if person else "ana")
+        folder.mkdir(parents=True)
+        for number in range(5):
+            Image.fromarray(face(person, number)).save(folder / f"{number}.png")
+    Image.fromarray(face(0, 5)).save(tmp_path / "face.png")
     (tmp_path / "offline").mkdir()
     (tmp_path / "offline" / "sitecustomize.py").write_text(
         "import socket\ndef refuse(*a, **k):\n    raise AssertionError('the network was reached for')\nsocket.socket.connect = refuse\n"
     )
-    environment = {**os.environ, "PYTHONPATH": f"{tmp_path / 'offline'}{os.pathsep}{ROOT}"}
+    environment = {**os.environ, "XDG_CONFIG_HOME": str(tmp_path / "config"), "PYTHONPATH": f"{tmp_path / 'offline'}{os.pathsep}{ROOT}"}
     blocks = re.findall(r"```sh\n(.*?)```", readme, re.S)
     lines = [line.split("#")[0].strip() for block in blocks for line in block.splitlines() if line.startswith("lamina ")]
     assert len(lines) >= 7
@@ -139,7 +146,8 @@ def test_readme_commands_run(tmp_path):
             done = subprocess.run(
                 [sys.executable, "-m", *line.split()], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
             )
-            assert done.returncode == 0, f"{line}: {done.stderr}"
+            allowed = (0, 7) if line.startswith("lamina verify") else (0,)  # a network of a minute may turn the right one away
+            assert done.returncode in allowed, f"{line}: {done.stderr}"
     python = re.search(r"```python\n(.*?)```", readme, re.S)
     assert python
     done = subprocess.run(
