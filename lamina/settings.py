@@ -61,6 +61,8 @@ class Settings:
     """A table of corrected labels (file, label), such as suspects.csv: they replace those of the data."""
     group: str = ""
     """What never straddles the split: a column, or a pattern on names with one (group), such as '(.*)_[0-9]+'."""
+    told_by: str = ""
+    """Table only: a column of groups (such as sex or age) for which the score is told apart, too."""
     split: str = ""
     """A split.json of an earlier run: its parts are kept, only new examples are placed."""
     max_bad: float | None = None

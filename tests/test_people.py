@@ -189,6 +189,30 @@ def test_training_tells_people_apart(album):
         again.predict(folder / "faces" / "p00" / "0.png")
 
 
+def test_the_score_is_told_apart_by_a_column(album, tmp_path):
+    """Errors of each group where a column is given; a column that is not there is said with the near miss."""
+    folder, _ = album
+    files = sorted((folder / "faces").rglob("*.png"))
+    rows = [f"{file},{file.parent.name},{'even' if int(file.parent.name[1:]) % 2 else 'odd'}" for file in files]
+    (tmp_path / "t.csv").write_text("\n".join(["path,label,kind", *rows]))
+    settings = {
+        "task": "verify",
+        "epochs": 1,
+        "width": 12,
+        "side": 48,
+        "threads": 1,
+        "verdict_share": 0.0,
+        "cache": str(tmp_path / "cache"),
+    }
+    paths = {"out": tmp_path / "m.lamina", "runs": tmp_path / "runs"}
+    model = lamina.train(tmp_path / "t.csv", told_by="kind", **settings, **paths)
+    assert set(model.card["facts"]["told_by"]) == {"even", "odd"}
+    assert any(its and 0 <= its["value"] <= 1 for its in model.card["facts"]["told_by"].values())
+    assert "<h2>By kind</h2>" in (tmp_path / "runs" / "t-1" / "report.html").read_text()
+    with pytest.raises(UsageError, match='Did you mean "kind"'):
+        lamina.train(tmp_path / "t.csv", told_by="kinds", **settings, **paths)
+
+
 def test_embedding_layer():
     layer = Embedding(4, 3)
     x = torch.randn(5, 4)

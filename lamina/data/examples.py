@@ -41,6 +41,8 @@ class Examples:
     """Decisions to say aloud."""
     sense: str = ""
     """The kind of Input that reads the raw values, where the data show it: vector for the rows of a table; "" = the one asked for."""
+    told_by: Sequence[str] = ()
+    """The group of each example for which the score is told apart (--told-by); empty = none is asked for."""
 
     def __len__(self) -> int:
         return len(self.names)
@@ -52,9 +54,8 @@ class Examples:
         def pick(values: Sequence) -> list:
             return [values[index] for index in chosen]
 
-        return replace(
-            self, names=pick(self.names), raws=pick(self.raws), answers=pick(self.answers), parts=pick(self.parts), groups=pick(self.groups)
-        )
+        picked = {name: pick(getattr(self, name)) for name in ("names", "raws", "answers", "parts", "groups")}
+        return replace(self, **picked, told_by=pick(self.told_by) if self.told_by else ())
 
     @property
     def labels(self) -> list[str]:

@@ -409,7 +409,7 @@ def _from_memory(source: Any, settings: Settings, modalities: Sequence[Modality]
     kept = [row for row, label in enumerate(labels) if label]
     sense = "audio" if raws and isinstance(raws[0], tuple) else _of_most(modalities, names).kind
     examples = Examples("(values in memory)", names, raws, labels, parts, [""] * len(names), findings, sense=sense)
-    if extra is not None and settings.group in extra:
+    if extra is not None and (settings.group in extra or settings.told_by):
         examples = _with_groups(examples, settings, {name: [cell(v) for v in values] for name, values in extra.items()})
     return examples.take(kept)
 
@@ -431,7 +431,12 @@ def _as_table(values: Any, answers: Any) -> dict[str, list] | None:
 
 
 def _with_groups(examples: Examples, settings: Settings, columns: dict[str, list[str]] | None) -> Examples:
-    """Fill in the group keys from a table's column or from a pattern on names."""
+    """Fill in the group keys from a table's column or from a pattern on names, and the groups for which the score is told apart."""
+    if settings.told_by and not examples.told_by:
+        if settings.told_by not in (columns or {}):
+            near = did_you_mean(settings.told_by, columns or ())
+            raise UsageError(sentence("--told-by", "be a column of a table with a path and a label column", settings.told_by, near))
+        examples = replace(examples, told_by=(columns or {})[settings.told_by])
     if not settings.group or any(examples.groups):
         return examples
     groups = columns[settings.group] if columns and settings.group in columns else _groups_by_pattern(examples, settings.group, columns)

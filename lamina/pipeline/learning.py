@@ -124,6 +124,8 @@ def learn(prepared: Prepared, plan: Plan, deadline: float | None, screen: Screen
         decoded = output.decode(held_out.values, held_out.context)
         score = score_cross_fitted(prepared.task, split, decoded, answers)
     facts = facts_of(prepared, output, test, decoded)
+    if prepared.report.examples.told_by:
+        facts["told_by"] = _told_apart(prepared, test, decoded)
     if near := split.near_test:
         kept = [place for place, index in enumerate(test) if index not in set(near)]
         without = prepared.task.score([decoded[place] for place in kept], [answers[test[place]] for place in kept])
@@ -135,6 +137,20 @@ def learn(prepared: Prepared, plan: Plan, deadline: float | None, screen: Screen
     model = Model(prepared.task.name, feed.input, network.cpu().eval(), output, precision=plan.answers)
     repeats = tuple(output.decode(values.values, values.context) for values in again)
     return Learned(model, score, facts, test, decoded, time.monotonic() - begun, validated, repeats=repeats)
+
+
+def _told_apart(prepared: Prepared, test: list[int], decoded: list[Any]) -> dict[str, Any]:
+    """The score of each group of test examples; None for one that cannot be scored."""
+    examples, task = prepared.report.examples, prepared.task
+    found: dict[str, Any] = {}
+    for name in sorted({examples.told_by[index] for index in test}):
+        own = [place for place, index in enumerate(test) if examples.told_by[index] == name]
+        try:
+            score = task.score([decoded[place] for place in own], [examples.answers[test[place]] for place in own])
+            found[name or "(empty)"] = dataclasses.asdict(score)
+        except ValueError:
+            found[name or "(empty)"] = None
+    return found
 
 
 def facts_of(prepared: Prepared, output: Output, test: list[int], decoded: list[Any]) -> dict[str, Any]:
@@ -228,6 +244,11 @@ def _tell_score(score: Score, facts: dict[str, Any], split: Split, screen: Scree
         )
     for remark in facts["remarks"]:
         screen.say("            " + remark)
+    for name, its in facts.get("told_by", {}).items():
+        told = (
+            f"{percent(its['value'])} % ({percent(its['low'])}-{percent(its['high'])}), {its['n']} examples" if its else "too few to score"
+        )
+        screen.say(f"            {name}: {told}")
     if "single_view" in facts:
         screen.say(f"            with one view of each: {percent(facts['single_view']['value'])} %")
     if facts["clueless_score"] is not None and score.low <= facts["clueless_score"]:

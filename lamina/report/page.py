@@ -103,6 +103,7 @@ def write_report(run: Path, card: dict[str, Any], out: Path) -> Path:
             _top(card),
             _contenders(card, curve),
             _curve(curve),
+            _groups(card),
             *about,
             _doctor(card),
             inside_section(inside),
@@ -207,6 +208,20 @@ def _curve(curve: dict[str, Any] | None) -> str:
         "<h2>What more examples would bring</h2>"
         f"<figure>{against_size(curve['points'], 'examples')}</figure><figure>{against_size(curve['points'], 'seconds')}</figure>{told}"
     )
+
+
+def _groups(card: dict[str, Any]) -> str:
+    """The score told apart, where it was asked for."""
+    groups = card["facts"].get("told_by")
+    if not groups:
+        return ""
+    rows = [
+        (name, its["n"], f"{percent(its['value'])} %", f"{percent(its['low'])}-{percent(its['high'])}")
+        if its
+        else (name, "", "too few", "")
+        for name, its in groups.items()
+    ]
+    return f"<h2>By {text(card['settings']['told_by'])}</h2>" + table(("group", "examples", card["score"]["name"], "95 % interval"), rows)
 
 
 def _classes(facts: dict[str, Any]) -> str:
