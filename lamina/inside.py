@@ -30,6 +30,7 @@ from lamina.explain import (
     open_unit,
     plan_of,
     probe_layers,
+    probe_people,
     replay,
     seen_filters,
     selectivity,
@@ -135,10 +136,12 @@ def layers_seconds(model: Model) -> float:
 
 def _probed(model: Model, control: Network | None, feed: Feed, learned: np.ndarray, tested: np.ndarray, held_out: bool) -> dict[str, Any]:
     """What straight lines read after each layer, with the maps of some."""
-    probes = probe_layers(model.network, feed, learned, tested) if isinstance(model.output, ClassesOutput) else []
-    others = probe_layers(control, feed, learned, tested) if probes and control is not None else []
-    gain = paired_interval(probes[-2].right, others[-2].right, 0.95) if held_out and len(others) > 1 else None
-    hidden = range(max(1, len(probes) - 1)) if probes else []
+    together, classes = model.output.together, isinstance(model.output, ClassesOutput)
+    probe = probe_people if together else probe_layers
+    probes = probe(model.network, feed, learned, tested) if classes or (together and held_out) else []
+    others = probe(control, feed, learned, tested) if probes and control is not None else []
+    gain = paired_interval(probes[-2].right, others[-2].right, 0.95) if classes and held_out and len(others) > 1 else None
+    hidden = range(max(1, len(probes) - 1)) if probes and classes else []
     mapped = sorted({round(place) for place in np.linspace(0, len(hidden) - 1, MAPS)}) if hidden else []
 
     def told(found: list[Probe]) -> list[dict[str, Any]]:
@@ -151,10 +154,10 @@ def _probed(model: Model, control: Network | None, feed: Feed, learned: np.ndarr
         "probes": told(probes),
         "control": told(others),
         "gain": gain,
-        "probed": {"learned": len(learned), "tested": len(tested), "held_out": held_out},
+        "probed": {"learned": len(learned), "tested": len(tested), "held_out": held_out, "people": together},
         "maps": {
             "labels": list(getattr(model.output, "labels", ())),
-            "truths": [feed.targets[index] for index in tested[:MAPPED]] if probes else [],
+            "truths": [feed.targets[index] for index in tested[:MAPPED]] if probes and classes else [],
             "layers": [{"name": probes[at].name, "trained": map_of(probes, at), "random": map_of(others, at)} for at in mapped],
         },
     }

@@ -89,7 +89,7 @@ def fit_people(
     best = max(trials, key=lambda trial: trial.score)
     chosen = next(opponent for opponent in opponents if opponent.name == best.opponent)
     searched = time.perf_counter()
-    embedding = _projection(best.head, signals[best.opponent], owner, int(best.setting), best.penalty)
+    embedding = fit_projection(best.head, signals[best.opponent], owner, int(best.setting), best.penalty)
     last: list[tuple[str, Layer]] = [("embedding", embedding), ("head", feed.output.head(embedding.outputs))]
     network = Network([*layers[best.opponent], *last]).eval().requires_grad_(False)
     name = f"{chosen.name}, {'linear discriminants' if best.head == 'lda' else 'principal components'}"
@@ -104,10 +104,10 @@ def _projections(opponent: Opponent, signals: Tensor, owner: np.ndarray) -> Iter
         for components in COMPONENTS:
             if components <= min(signals.shape) - 1 or components == COMPONENTS[0]:
                 for shrinkage in SHRINKAGES if head == "lda" else (0.0,):
-                    yield head, components, shrinkage, _projection(head, signals, owner, components, shrinkage)
+                    yield head, components, shrinkage, fit_projection(head, signals, owner, components, shrinkage)
 
 
-def _projection(head: str, signals: Tensor, owner: np.ndarray, components: int, shrinkage: float) -> Embedding:
+def fit_projection(head: str, signals: Tensor, owner: np.ndarray, components: int, shrinkage: float) -> Embedding:
     """The layer: principal components of signals of length 1 (scikit-learn: PCA), and for lda the directions in which people differ more
     than one person's examples do (scikit-learn: LinearDiscriminantAnalysis)."""
     from sklearn.decomposition import PCA

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -54,7 +55,7 @@ class Examples:
         def pick(values: Sequence) -> list:
             return [values[index] for index in chosen]
 
-        picked = {name: pick(getattr(self, name)) for name in ("names", "raws", "answers", "parts", "groups")}
+        picked: dict[str, Any] = {name: pick(getattr(self, name)) for name in ("names", "raws", "answers", "parts", "groups")}
         return replace(self, **picked, told_by=pick(self.told_by) if self.told_by else ())
 
     @property

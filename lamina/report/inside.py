@@ -54,18 +54,26 @@ def _layers(found: dict[str, Any]) -> str:
             f"{each['parameters']:,}",
             _by(each["receptive"]) if each["receptive"] else "not by a gradient",
             f"{100 * each['share']:.0f} %",
-            *([_read(probes[each["name"]])] if probes else []),
-            *([_read(control[each["name"]])] if control else []),
+            *([_read(probes[each["name"]]) if each["name"] in probes else ""] if probes else []),
+            *([_read(control[each["name"]]) if each["name"] in control else ""] if control else []),
         )
         for each in found["layers"]
     ]
     head = ["layer", "kind", "puts out", "weights", "sees of the input", "of the FLOPs"]
-    head += ["a line reads"] * bool(probes) + ["with random weights"] * bool(control)
+    head += ["people told apart" if found["probed"].get("people") else "a line reads"] * bool(probes)
+    head += ["with random weights"] * bool(control)
     return table(head, rows, words=(0, 1))
 
 
 def _probes(found: dict[str, Any]) -> str:
-    return f"<figure>{probes_by_layer(found['probes'], found['control'])}</figure>" if found["probes"] else ""
+    if not found["probes"]:
+        return ""
+    people = found["probed"].get("people", False)
+    caption = (
+        "<figcaption>How well a linear projection of each layer's signals tells apart people whom nothing was fitted on: 100 % minus "
+        "the equal error rate; a guess is 50 %.</figcaption>"
+    )
+    return f"<figure>{probes_by_layer(found['probes'], found['control'], people)}{caption * people}</figure>"
 
 
 def _maps(found: dict[str, Any]) -> str:
