@@ -1,6 +1,8 @@
 """Networks that others trained, made into ONNX files with their JSON beside them: `python -m benchmarks.borrowed voice FOLDER`.
 
 voice   the voice encoder of the package `resemblyzer` (Apache-2.0, weights inside; `pip install --no-deps resemblyzer`)
+face    dlib's face network in the package `face_recognition_models` (public domain, weights inside; `pip install --no-deps
+        face_recognition_models`)
 """
 
 from __future__ import annotations
@@ -9,6 +11,7 @@ import importlib.util
 import json
 import math
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
@@ -89,5 +92,107 @@ def voice(folder: Path) -> Path:
     return out
 
 
+# ---------------------------------------------------------------- faces
+
+FACE_FILE = "models/dlib_face_recognition_resnet_model_v1.dat"
+LEVELS = ((32, (1, 1, 1)), (64, (2, 1, 1, 1)), (128, (2, 1, 1)), (256, (2, 1, 1)), (256, (2,)))
+"""Channels of each level, and the strides of its residual blocks."""
+FACE_MEAN = (122.782, 117.001, 104.298)
+FACE_EYES = (0.3182, 0.3142, 0.6685, 0.3142)
+"""Middles of the eyes' corners in dlib's crop of 150 pixels with a border of a quarter."""
+
+
+class FaceEncoder(nn.Module):
+    """dlib's residual network of 29 convolutions (King 2017, http://blog.dlib.net/2017/02/high-quality-face-recognition-with-deep.html):
+    [N, 3, 150, 150] -> [N, 128]."""
+
+    def __init__(self, tensors: list[Tensor]) -> None:
+        super().__init__()
+        left = iter(tensors)
+        self.stem, inputs = _convolution(left, 3, 32, 7, 2), 32
+        self.blocks = nn.ModuleList()
+        for channels, strides in LEVELS:
+            for stride in strides:
+                first, inputs = _convolution(left, inputs, channels, 3, stride), channels
+                self.blocks.append(nn.Sequential(first, nn.ReLU(), _convolution(left, channels, channels, 3, 1)))
+        self.last = nn.Parameter(next(left).reshape(256, 128))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.max_pool2d(self.stem(x).relu(), 3, 2)
+        for block in self.blocks:
+            made = block(x)
+            if block[0][0].stride[0] == 2:  # the shorter of both is filled up with zeros
+                x = F.avg_pool2d(x, 2)
+                high, wide = max(x.shape[2], made.shape[2]), max(x.shape[3], made.shape[3])
+                x, made = (
+                    F.pad(each, (0, wide - each.shape[3], 0, high - each.shape[2], 0, block[2][0].out_channels - each.shape[1]))
+                    for each in (x, made)
+                )
+            x = (x + made).relu()
+        return x.mean((2, 3)) @ self.last
+
+
+class _Affine(nn.Module):
+    def __init__(self, scale: Tensor, shift: Tensor) -> None:
+        super().__init__()
+        self.scale, self.shift = nn.Parameter(scale.reshape(-1, 1, 1)), nn.Parameter(shift.reshape(-1, 1, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.scale + self.shift
+
+
+def _convolution(left: Iterator[Tensor], inputs: int, outputs: int, kernel: int, stride: int) -> nn.Sequential:
+    """A convolution and the scale and shift after it, from the next two tensors of the file."""
+    filters = nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2 if stride == 1 else 0)
+    numbers, scale = next(left), next(left)
+    filters.weight.data = numbers[: filters.weight.numel()].reshape(filters.weight.shape)
+    filters.bias.data = numbers[filters.weight.numel() :]  # type: ignore[union-attr]
+    return nn.Sequential(filters, _Affine(*scale.chunk(2)))
+
+
+def tensors_of(content: bytes) -> list[Tensor]:
+    """The tensors of a network that dlib wrote, in their order: each after the number 2 and its four sizes, as 32-bit floats."""
+    at, found = 0, []
+    while at < len(content) - 10:
+        sizes, place = [], at + 2
+        if content[at : at + 2] == b"\x01\x02":
+            for _ in range(4):  # a whole number: how many bytes it has, then those, the lowest first
+                count = content[place]
+                if not 0 < count <= 4:
+                    break
+                sizes.append(int.from_bytes(content[place + 1 : place + 1 + count], "little"))
+                place += 1 + count
+        size = math.prod(sizes)
+        if len(sizes) == 4 and 8 < size <= (len(content) - place) // 4:
+            values = torch.frombuffer(bytearray(content[place : place + 4 * size]), dtype=torch.float32)
+            if bool(torch.isfinite(values).all()) and 1e-6 < float(values.abs().max()) < 1e3:
+                found.append(values)
+                at = place + 4 * size
+                continue
+        at += 1
+    return found
+
+
+def face(folder: Path) -> Path:
+    """Write face.onnx and face.json; returns the former."""
+    spec = importlib.util.find_spec("face_recognition_models")
+    if spec is None or not spec.submodule_search_locations:
+        raise SystemExit("face_recognition_models is not installed: pip install --no-deps face_recognition_models==0.3.0")
+    content = (Path(next(iter(spec.submodule_search_locations))) / FACE_FILE).read_bytes()
+    encoder = FaceEncoder(tensors_of(content)).eval()
+    out = folder / "face.onnx"
+    batch = torch.export.Dim("batch", min=1, max=4096)
+    shapes = {"x": {0: batch}}
+    torch.onnx.export(encoder, (torch.zeros(2, 3, 150, 150),), dynamo=True, external_data=False, dynamic_shapes=shapes, verbose=False).save(
+        out
+    )  # type: ignore[union-attr]
+    told = {
+        "sense": "image", "side": 150, "channels": 3, "mean": FACE_MEAN, "deviation": [256.0] * 3, "eyes": FACE_EYES, "tall": 1.0,
+        "license": "public domain (dlib_face_recognition_resnet_model_v1)",
+    }  # fmt: skip
+    (folder / "face.json").write_text(json.dumps(told))
+    return out
+
+
 if __name__ == "__main__":
-    print({"voice": voice}[sys.argv[1]](Path(sys.argv[2])))
+    print({"voice": voice, "face": face}[sys.argv[1]](Path(sys.argv[2])))

@@ -18,7 +18,7 @@ from sklearn.preprocessing import StandardScaler
 import lamina
 from lamina.classical.features import PICTURE_FEATURES, PictureFeatures, _uniform, binary_patterns, gradient_histograms
 from lamina.classical.fit import Few, Sums, fit_kernel, fit_prototypes, fit_scale
-from lamina.classical.verdict import Contender, Verdict, compare, judge
+from lamina.classical.verdict import ByExample, Contender, Verdict, compare, judge
 from lamina.errors import DataError, Interrupted, UsageError
 from lamina.layers import Context
 from lamina.metrics import paired_interval, paired_interval_over_trainings, paired_test
@@ -128,9 +128,9 @@ def test_worse_than_a_guess_is_nothing_to_learn():
             for kind, share in (("deep", 0.7), ("classical", 0.7), ("trivial", 0.8))]  # fmt: skip
     rng = np.random.default_rng(0)
     right = {each.kind: (rng.random(1000) < each.score.value).tolist() for each in ways}
-    assert compare(ways, right, 0.005).use == "trivial"
+    assert compare(ways, ByExample(right), 0.005).use == "trivial"
     right["deep"] = [True] * 1000
-    assert compare(ways, right, 0.005).use == "deep"
+    assert compare(ways, ByExample(right), 0.005).use == "deep"
 
 
 def test_paired_interval_and_test():
