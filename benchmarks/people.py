@@ -145,7 +145,7 @@ def faces(options: argparse.Namespace) -> dict[str, Any]:
             found["remarks"].append(model.card["facts"]["remarks"])
             found["wall_seconds"].append(times["wall_seconds"])
             found["cpu_per_wall"].append(times["cpu_per_wall"])
-            found["classical"].append({each["name"]: each["score"]["value"] for each in map(vars, model.verdict.contenders)})
+            found["classical"].append({each.name: each.score.value for each in model.verdict.contenders})
             found["orl"].append([_orl(orl, paths["out"], draw, Path(folder)) for draw in range(options.rounds or 5)])
     return {
         "start": options.data or "nothing",
