@@ -15,7 +15,7 @@ import torch
 
 from lamina.data.batches import Batch
 from lamina.data.raw import FileRaw, Raw
-from lamina.errors import DataError, UsageError, sentence
+from lamina.errors import DataError, UsageError, did_you_mean, sentence
 from lamina.metrics import Opening
 from lamina.outputs import IdentityOutput
 from lamina.people.store import Store
@@ -86,10 +86,7 @@ class People:
         Raises DataError when none is left.
         """
         opening = self.opening(false_accept)
-        raws = [
-            (os.fspath(file), FileRaw(os.fspath(file))) if isinstance(file, (str, os.PathLike)) else ("(value)", file) for file in files
-        ]
-        raws = _all_files(raws, self.model)
+        raws = _all_files(files, self.model)
         if not 1 <= len(raws) <= MOST_EXAMPLES:
             raise UsageError(sentence("The examples", f"be 1 to {MOST_EXAMPLES} files", len(raws)))
         taken: list[tuple[str, np.ndarray]] = []
@@ -116,7 +113,7 @@ class People:
         """Is this `name`? The likeness is the mean of the cosines to the enrolled examples. Raises DataError."""
         opening = self.opening(false_accept)
         mean, _ = self.store.read(name)
-        raw = FileRaw(os.fspath(file)) if isinstance(file, (str, os.PathLike)) else file
+        raw = _raw(file)
         if reason := self.model.input.unfit(raw):
             self.store.note("refused", name)
             return Decision(False, name, 0.0, opening.threshold, opening.rate, opening.bound, reason)
@@ -129,7 +126,7 @@ class People:
         """Who of those enrolled is it, if anybody? `false_accept` is the chance that a stranger is taken for any of them: the more there
         are, the stricter each comparison; where the people held out cannot tell so small a rate, the strictest is used and its chance told.
         """
-        raw = FileRaw(os.fspath(file)) if isinstance(file, (str, os.PathLike)) else file
+        raw = _raw(file)
         count = max(1, self.store.count())
         wanted = self.opening(false_accept) if false_accept is not None else None
         each = (false_accept if wanted is not None and false_accept is not None else USUAL) / count
@@ -192,19 +189,29 @@ def fingerprint(model: Model) -> str:
     return digest.hexdigest()
 
 
-def _all_files(raws: list[tuple[str, Any]], model: Model) -> list[tuple[str, Any]]:
-    """A folder stands for the files of the model's sense in it."""
-    found: list[tuple[str, Any]] = []
-    for name, raw in raws:
-        if isinstance(raw, FileRaw) and os.path.isdir(raw.path):
-            inside = sorted(file for file in Path(raw.path).rglob("*") if file.suffix.lower() in model.input.suffixes and file.is_file())
+def _raw(file: Any) -> Raw:
+    """A file's name as a raw value, a value as it is. Raises DataError for a file that is not there."""
+    if not isinstance(file, (str, os.PathLike)):
+        return file
+    path = os.fspath(file)
+    if not os.path.isfile(path):
+        folder = os.path.dirname(path) or "."
+        near = did_you_mean(os.path.basename(path), os.listdir(folder)) if os.path.isdir(folder) else ""
+        raise DataError(sentence(f"The file {path}", "be there", "nothing there" if not os.path.isdir(path) else "a folder", near))
+    return FileRaw(path)
+
+
+def _all_files(files: Sequence[Any], model: Model) -> list[tuple[str, Raw]]:
+    """(name, raw value) of each; a folder stands for the files of the model's sense in it."""
+    found: list[tuple[str, Raw]] = []
+    for file in files:
+        if isinstance(file, (str, os.PathLike)) and os.path.isdir(file):
+            inside = sorted(each for each in Path(file).rglob("*") if each.suffix.lower() in model.input.suffixes and each.is_file())
             if not inside:
-                raise DataError(sentence(f"The folder {name}", f"hold {model.input.plural}", "none"))
-            found += [(str(file), FileRaw(str(file))) for file in inside]
+                raise DataError(sentence(f"The folder {os.fspath(file)}", f"hold {model.input.plural}", "none"))
+            found += [(str(each), FileRaw(str(each))) for each in inside]
         else:
-            if isinstance(raw, FileRaw) and not os.path.isfile(raw.path):
-                raise DataError(sentence(f"The file {name}", "be there", "nothing there"))
-            found.append((name, raw))
+            found.append((os.fspath(file) if isinstance(file, (str, os.PathLike)) else "(value)", _raw(file)))
     return found
 
 
