@@ -282,7 +282,7 @@ def test_what_is_too_poor_is_refused_with_the_reason(album, people, tmp_path):
     assert not decision.accepted and "too dark" in decision.reason
     with pytest.raises(DataError, match="be there"):
         people.enroll("dan", [tmp_path / "none.png"])
-    with pytest.raises(DataError, match='Did you mean "dark.png"'):
+    with pytest.raises(DataError, match=r'Did you mean "dark\.png"'):
         people.verify("ana", tmp_path / "darc.png")
     with pytest.raises(UsageError, match="printable"):
         people.enroll("a\nb", some(folder, 1, [0]))
