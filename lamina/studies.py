@@ -18,14 +18,14 @@ import torch
 
 from lamina.classical.curve import Curve, advice, fit_curve
 from lamina.classical.suspects import find_suspects
-from lamina.data.audit import Audit, audit, show_audit, stop_if_bad
+from lamina.data.audit import Audit, show_audit, stop_if_bad
 from lamina.data.examples import Examples
 from lamina.data.files import write_json
 from lamina.data.split import Split, divide, load_split
 from lamina.errors import ResourceError, UsageError, sentence
 from lamina.model import Model
-from lamina.pipeline import read_for, train
-from lamina.pipeline.preparation import fitted_feed
+from lamina.pipeline import train
+from lamina.pipeline.preparation import audited, fitted_feed
 from lamina.report import run_of, write_report
 from lamina.report.page import CURVE, FACTS
 from lamina.screen import Screen, duration, percent
@@ -56,8 +56,9 @@ def suspects(data: Any, *, screen: Screen | None = None, **settings: Any) -> lis
     torch.set_num_threads(cores(chosen))
     keep_memory()
     task = find_task(chosen.task)
-    report = audit(*(read := read_for(data, task, chosen)), chosen, screen)
-    unfitted = read[1]
+    if task.new_answers:
+        raise UsageError(sentence("Suspects", "be sought among labels", f"the task {task.name}", "Its report shows the hardest pairs."))
+    report, unfitted = audited(data, task, chosen, screen)
     show_audit(report, screen)
     stop_if_bad(report, chosen)
     examples = report.examples
@@ -87,6 +88,8 @@ def learning_curve(model: Model, minutes: float, *, data: Any = None, screen: Sc
     begun = time.monotonic()
     if minutes < CURVE_LEAST_MINUTES:
         raise UsageError(sentence("--minutes", f"be at least {CURVE_LEAST_MINUTES:g} for {CURVE_TRAININGS} trainings", minutes))
+    if find_task(model.task).new_answers:
+        raise UsageError(sentence("A learning curve", "be of a model that answers with labels", f"a model that does {model.task}"))
     settings, report, split = read_again(model, data, screen)
     pool, classes = split.indices("train"), len(report.examples.labels)
     sizes = sorted({max(CURVE_LEAST * classes, round(part * len(pool))) for part in CURVE_SHARES})
@@ -113,9 +116,10 @@ def read_again(model: Model, data: Any, screen: Screen) -> tuple[Settings, Audit
     source = data if data is not None else card["data"]["path"] or card["data"]["source"]
     if isinstance(source, str) and source in ("", "(values in memory)"):
         raise UsageError(sentence("The data of this model", "be given again", "values in memory are not stored", "Give them with --data."))
-    report = audit(*read_for(source, find_task(model.task), read_as), read_as, screen)
+    task = find_task(model.task)
+    report, _ = audited(source, task, read_as, screen)
     kept = run / "split.json"
-    split = divide(report, load_split(kept) if kept.exists() else None)
+    split = divide(report, load_split(kept) if kept.exists() else None, task.new_answers)
     start = read_as.start_from or (NOTHING if len(split.indices("train")) > FEW else "")  # few examples of many begin as the many did
     return replace(read_as, split="", labels="", group="", start_from=start), report, split
 

@@ -17,12 +17,14 @@ from PIL import Image
 from typer.testing import CliRunner
 
 import lamina
+from lamina import studies
 from lamina.cli import app
 from lamina.data.audit import audit
 from lamina.data.examples import Examples
 from lamina.data.raw import FileRaw
 from lamina.data.split import divide
 from lamina.errors import DataError, ModelFileError, UsageError
+from lamina.experiments import experiment
 from lamina.inputs import AudioInput, ImageInput
 from lamina.inputs.faces import EYES, FACES_EXTRA, eyes_of, finder_available
 from lamina.layers import Context, Embedding, Flatten
@@ -185,6 +187,12 @@ def test_training_tells_people_apart(album):
     assert "Who is let in" in page and "Hardest pairs" in page and "no liveness detection" in page
     again = lamina.load(folder / "door.lamina")
     assert again.evaluate(folder / "faces", cache=str(folder / "cache")).value < 0.25
+    with pytest.raises(UsageError, match="answers with labels"):
+        studies.learning_curve(again, 5)
+    with pytest.raises(UsageError, match="among labels"):
+        studies.suspects(folder / "faces", task="verify")
+    with pytest.raises(UsageError, match="examples with classes"):
+        experiment(folder / "faces", "depth", task="verify", cache=str(folder / "cache"))
     with pytest.raises(UsageError, match="lamina enroll"):
         again.predict(folder / "faces" / "p00" / "0.png")
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from lamina.data.audit import audit, show_audit, stop_if_bad
+from lamina.data.audit import show_audit, stop_if_bad
 from lamina.data.files import check_writable, write_bytes, write_json
 from lamina.data.split import divide
 from lamina.errors import UsageError, did_you_mean, sentence
@@ -19,8 +19,7 @@ from lamina.experiments.ground import Ground
 from lamina.experiments.prune import prune
 from lamina.experiments.shuffle import shuffle
 from lamina.outputs import ClassesOutput
-from lamina.pipeline import read_for
-from lamina.pipeline.preparation import fitted_feed
+from lamina.pipeline.preparation import audited, fitted_feed
 from lamina.screen import Screen
 from lamina.settings import cores, make_settings
 from lamina.tasks import find_task
@@ -54,11 +53,11 @@ def experiment(data: Any, kind: str, *, out: str | Path = "", screen: Screen | N
     torch.set_num_threads(cores(chosen))
     keep_memory()
     task = find_task(chosen.task)
-    report = audit(*(read := read_for(data, task, chosen)), chosen, screen)
+    report, unfitted = audited(data, task, chosen, screen)
     show_audit(report, screen)
     stop_if_bad(report, chosen)
-    split = divide(report)
-    feed = fitted_feed(report, read[1], task, chosen, split.indices("train"), screen)
+    split = divide(report, by_answer=task.new_answers)
+    feed = fitted_feed(report, unfitted, task, chosen, split.indices("train"), screen)
     if not isinstance(feed.output, ClassesOutput):
         raise UsageError(sentence("An experiment", "be made on examples with classes", feed.output.kind))
     if "seeds" not in settings and split.folds is None:

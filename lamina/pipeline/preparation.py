@@ -51,10 +51,7 @@ def prepare(data: Any, run: Run, settings: Settings, screen: Screen) -> Prepared
     device = choose_device(settings)
     settle(device.device)
     screen.say(f"Device      {device.line}")
-    examples, unfitted = read_for(data, task, settings)
-    screen.say(f"Task        {task.name}: {task.question} ({len(examples)} {unfitted.plural} with labels)")
-    unfitted = unfitted.look(examples.raws)
-    report = audit(examples, unfitted, settings, screen, task.new_answers)
+    report, unfitted = audited(data, task, settings, screen)
     write_json(run.path("audit.json"), report.summary())
     show_audit(report, screen)
     stop_if_bad(report, settings)
@@ -94,8 +91,15 @@ def fitted_feed(report: Audit, unfitted: Input, task: Task, settings: Settings, 
 def audit_data(data: Any, *, screen: Screen | None = None, **settings: Any) -> Audit:
     """The audit alone: decode every example and say what is wrong. Raises DataError when there is nothing to audit."""
     chosen = make_settings(settings)
-    task = find_task(chosen.task)
-    return audit(*read_for(data, task, chosen), chosen, screen or Screen(quiet=True), task.new_answers)
+    return audited(data, find_task(chosen.task), chosen, screen or Screen(quiet=True))[0]
+
+
+def audited(data: Any, task: Task, settings: Settings, screen: Screen) -> tuple[Audit, Input]:
+    """(the audit of the examples, the unfitted input that inspected them)."""
+    examples, unfitted = read_for(data, task, settings)
+    screen.say(f"Task        {task.name}: {task.question} ({len(examples)} {unfitted.plural} with labels)")
+    unfitted = unfitted.look(examples.raws)
+    return audit(examples, unfitted, settings, screen, task.new_answers), unfitted
 
 
 def read_for(data: Any, task: Task, settings: Settings) -> tuple[Examples, Input]:

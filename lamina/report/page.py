@@ -145,6 +145,7 @@ def _contenders(card: dict[str, Any], curve: dict[str, Any] | None) -> str:
     if not verdict:
         return ""
     ways = verdict["contenders"]
+    lower = ways[0]["score"]["better"] == "lower"
 
     def row(name: str, told: Callable[[dict[str, Any]], object]) -> tuple[object, ...]:
         return (name, *(told(each) for each in ways))
@@ -158,7 +159,7 @@ def _contenders(card: dict[str, Any], curve: dict[str, Any] | None) -> str:
             lambda each: len(each.get("features", ())) or {"deep": "learned", "borrowed": "learned by others"}.get(each["kind"], "none"),
         ),
         row("settings chosen", lambda each: len(each["decisions"]) or "none"),
-        row("examples to reach the other's score", lambda each: _needed(curve, each["kind"])),
+        *([] if lower else [row("examples to reach the other's score", lambda each: _needed(curve, each["kind"]))]),
         row("to train", lambda each: duration(each["seconds"])),
         row("FLOPs to train", lambda each: f"{each['training_flops']:.1e}" if each["training_flops"] else "not counted"),
         row("memory, peak until then", lambda each: bytes_in_words(each["memory"]) if each.get("memory") else "not measured"),
@@ -170,7 +171,6 @@ def _contenders(card: dict[str, Any], curve: dict[str, Any] | None) -> str:
     listed = [(each["kind"], (*each.get("features", ()), *each["decisions"])) for each in ways]
     decided = "".join(f"<li>{text(kind)}: {text('; '.join(things))}</li>" for kind, things in listed if things)
     notes = "".join(f"<p class='soft'>{text(each['kind'])}: {text(note)}</p>" for each in ways for note in each["notes"])
-    lower = ways[0]["score"]["better"] == "lower"
     test = "by people drawn anew" if lower else "exact McNemar test of the saved network"
     paired = (
         f"{'Classical minus deep' if lower else 'Deep minus classical'}: {100 * verdict['difference']:+.2f} points, "
