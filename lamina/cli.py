@@ -362,7 +362,7 @@ def verify(
     json_: Json = False,
 ) -> None:
     """Is FILE of NAME? Exit code 0: accepted; 7: not."""
-    found = _load(model, {}).people(store, key).verify(name, file, false_accept)
+    found = _load(model, {}).people(store, key, create=False).verify(name, file, false_accept)
     _show(dataclasses.asdict(found), json_, tell_decision, _screen(json_))
     if not found.accepted:
         raise typer.Exit(NotAccepted.exit_code)
@@ -378,7 +378,7 @@ def identify(
     json_: Json = False,
 ) -> None:
     """Whose is FILE, of the people enrolled? Exit code 0: somebody's; 7: nobody's."""
-    found = _load(model, {}).people(store, key).identify(file, false_accept)
+    found = _load(model, {}).people(store, key, create=False).identify(file, false_accept)
     _show(dataclasses.asdict(found), json_, tell_decision, _screen(json_))
     if not found.accepted:
         raise typer.Exit(NotAccepted.exit_code)
@@ -387,7 +387,7 @@ def identify(
 @app.command()
 def people(model: ModelPath, store: StoreFolder = "", key: KeyFile = "", json_: Json = False) -> None:
     """List the people who are enrolled with MODEL."""
-    _show({"people": _load(model, {}).people(store, key).listed()}, json_, tell_people, _screen(json_))
+    _show({"people": _load(model, {}).people(store, key, create=False).listed()}, json_, tell_people, _screen(json_))
 
 
 @app.command()
@@ -399,7 +399,7 @@ def revoke(
     json_: Json = False,
 ) -> None:
     """Forget NAME: no byte of the template stays in the store."""
-    _load(model, {}).people(store, key).revoke(name)
+    _load(model, {}).people(store, key, create=False).revoke(name)
     _show({"revoked": name}, json_, lambda found, screen: screen.say(f"{found['revoked']} is forgotten."), _screen(json_))
 
 

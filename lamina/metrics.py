@@ -94,6 +94,8 @@ MOST_EACH = 10
 """Examples of one person that are compared with others: a person with hundreds of pictures would decide alone."""
 MOST_PAIRS = 200_000
 RESAMPLED = 400
+MOST_ALIKE = 1.0009
+"""A threshold that nobody reaches."""
 BOUND = 0.99
 SMALL_SAMPLE = 1.15
 """By which the bootstrap's reach is too short for some tens of people, by simulation."""
@@ -125,7 +127,7 @@ class Trials:
         """In the middle between the last pair that is accepted at this cut and the first that is not."""
         count = int(self.cuts[cut])
         above = self.likeness[count - 1] if count else self.likeness[0] + 0.02
-        return float(above + (self.likeness[count] if count < len(self.likeness) else above - 0.02)) / 2
+        return min(MOST_ALIKE, float(above + (self.likeness[count] if count < len(self.likeness) else above - 0.02)) / 2)
 
     def rates(self, drawn: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
         """(false accepts, false rejects), each [cuts], as shares.
@@ -154,9 +156,10 @@ class Trials:
         """How often each person counts when as many people are drawn anew: the two-way bootstrap, for a pair counts as often as both do
         (Owen & Eckles 2012, https://doi.org/10.1214/12-AOAS547). Pairs share people, so there is less to know than there are pairs."""
         random = np.random.Generator(np.random.Philox(key=seed))
+        twice = np.unique(self.first[self.same])
         for _ in range(count):
             drawn = random.multinomial(self.people, np.full(self.people, 1 / self.people)).astype(np.float64)
-            if (drawn > 0).sum() > 1:
+            if (drawn > 0).sum() > 1 and (drawn[twice] > 0).any():  # else there is no pair of one kind
                 yield drawn
 
 
@@ -176,13 +179,16 @@ def trials_of(embeddings: np.ndarray, people: Sequence[str], seed: int = 0) -> T
         raise ValueError("there must be two people, one of them with two examples")
     kept = np.concatenate(chosen)
     owner = np.concatenate([np.full(len(own), person) for person, own in enumerate(chosen)])
-    one, two = np.triu_indices(len(kept), 1)
-    alike = owner[one] == owner[two]
-    strangers = np.flatnonzero(~alike)
+    starts = np.cumsum([0, *map(len, chosen)])
+    alike = [np.stack(np.triu_indices(len(own), 1), 1) + start for own, start in zip(chosen, starts, strict=False)]
+    if len(kept) ** 2 / 2 <= 4 * MOST_PAIRS:
+        strangers = np.stack(np.triu_indices(len(kept), 1), 1)
+    else:  # so many that all of them would not fit into memory: drawn, each pair once
+        strangers = np.unique(np.sort(random.integers(0, len(kept), (3 * MOST_PAIRS, 2)), 1), axis=0)
+    strangers = strangers[owner[strangers[:, 0]] != owner[strangers[:, 1]]]
     if len(strangers) > MOST_PAIRS:
-        strangers = np.sort(random.choice(strangers, MOST_PAIRS, replace=False))
-    pairs = np.concatenate([np.flatnonzero(alike), strangers])
-    one, two = one[pairs], two[pairs]
+        strangers = strangers[np.sort(random.choice(len(strangers), MOST_PAIRS, replace=False))]
+    one, two = np.concatenate([*alike, strangers]).T
     vectors = np.asarray(embeddings, np.float32)[kept]
     likeness = np.einsum("pd,pd->p", vectors[one], vectors[two])
     order = np.argsort(-likeness, kind="stable")
@@ -201,6 +207,8 @@ def equal_error_interval(trials: Trials, confidence: float = 0.95) -> tuple[floa
 class Opening:
     """What one threshold lets in."""
 
+    wanted: float
+    """The false-accept rate that was asked for …"""
     rate: float
     """False accepts: the share of strangers that it lets in, on people held out …"""
     bound: float
@@ -244,5 +252,5 @@ def openings(trials: Trials, rates: Sequence[float]) -> list[Opening]:
         by_jackknife = rate * math.exp(quantile * error / rate) if rate else 0.0
         by_bootstrap = rate + float(wide[number]) * SMALL_SAMPLE * math.sqrt(n / max(1, n - 1))
         bound = min(1.0, max(by_jackknife, by_bootstrap, rule))
-        found.append(Opening(rate, bound, trials.threshold(cut), float(rejects[cut])))
+        found.append(Opening(float(rates[number]), rate, bound, trials.threshold(cut), float(rejects[cut])))
     return found

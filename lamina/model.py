@@ -170,11 +170,12 @@ class Model:
 
     # ------------------------------------------------------------ people (lamina.people)
 
-    def people(self, store: str | os.PathLike = "", key: str | os.PathLike = "") -> People:
-        """Those who are enrolled: .enroll(name, files), .verify(name, file), .identify(file), .listed(), .revoke(name)."""
+    def people(self, store: str | os.PathLike = "", key: str | os.PathLike = "", create: bool = True) -> People:
+        """Those who are enrolled: .enroll(name, files), .verify(name, file), .identify(file), .listed(), .revoke(name). Without `create`
+        the store must be there."""
         from lamina.people import People
 
-        return People(self, store, key)
+        return People(self, store, key, create)
 
     def enroll(self, name: str, files: Sequence[Any], false_accept: float | None = None) -> Enrollment:
         """Take in examples of one person, into the store beside the model's file."""

@@ -157,7 +157,7 @@ def choose_start(settings: Settings, input: Input, examples: int, screen: Screen
 
 def are_photos(input: Input) -> bool:
     """Whether layers trained on photos may help."""
-    return isinstance(input, ImageInput) and input.channels == 3 and input.side >= SMALLEST_PHOTO
+    return isinstance(input, ImageInput) and input.channels == 3 and input.side >= SMALLEST_PHOTO and not input.faces
 
 
 def find_start(name: str) -> Start:
@@ -268,20 +268,20 @@ def _from_onnx(path: Path) -> Start:
         mean, deviation = (
             [float(value) for value in told.get(name, [usual] * channels)] for name, usual in (("mean", 0.0), ("deviation", 1.0))
         )
-        graph = open_graph(content)
-        x = input.collate(input.golden(1, 0))[0]
+        open_graph(content)
+        x = input.collate(input.golden(2, 0))[0]
         layer = Onnx(len(content), 1, layout, mean, deviation)
         layer.graph.copy_(torch.frombuffer(bytearray(content), dtype=torch.uint8))
-        layer.outputs = int(np.prod(graph.run(None, {graph.get_inputs()[0].name: layer.scaled(x)})[0].shape))
+        try:
+            layer.outputs = layer.run(x).shape[1]
+        except DataError:  # one that was exported for a single value
+            layer.one_by_one = True
+            layer.outputs = layer.run(x).shape[1]
     except (OSError, ValueError, KeyError, TypeError, AttributeError, ModelFileError, RuntimeError) as error:
         told_why = f"{type(error).__name__}: {error}".splitlines()[0]
         raise DataError(
             sentence(f"The borrowed network {path}", f"run, as {beside.name} beside it says what it takes", told_why, "See docs/people.md.")
         ) from error
-    except Exception as error:  # onnxruntime raises classes of its own
-        if isinstance(error, (DataError, UsageError)):
-            raise
-        raise DataError(sentence(f"The borrowed network {path}", "take what its JSON says", str(error).splitlines()[0])) from error
     network = Network([("input", layer)])
     license = str(told.get("license", f"not stated in {beside.name}"))
     return Start(path.name, license, network.describe(), network.state_dict(), input=input, frozen=True)

@@ -96,7 +96,8 @@ def test_what_is_wrong_is_named(tmp_path):
     assert [kind for kind, _ in input.inspect(FileRaw(str(path))).warnings] == ["mistyped"]
     with pytest.raises(DataError, match="must be readable"):
         AudioInput(RATE, 4_000).read(b"<html>")
-    for wrong in ((0, [1.0]), (8_000, np.zeros((2, 2, 2))), (8_000, ["a"])):
+    empty, words = np.zeros((800, 0), np.float32), np.full(900, 7, np.uint16)
+    for wrong in ((0, [1.0]), (8_000, np.zeros((2, 2, 2))), (8_000, ["a"]), (8_000, empty), (8_000, words), (8_000, [1, 2])):
         assert input.inspect(wrong).problem == "unreadable"
 
 

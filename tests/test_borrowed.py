@@ -91,13 +91,31 @@ def test_what_cannot_be_borrowed_is_refused(tmp_path):
         with pytest.raises(DataError, match=words):
             find_start(str(put(tmp_path, content, **told)))
     model = onnx.load_from_string(projecting())
-    onnx.external_data_helper.set_external_data(model.graph.initializer[0], location="/etc/passwd")
+    onnx.external_data_helper.set_external_data(model.graph.initializer[0], location="weights.bin")
     model.graph.initializer[0].ClearField("raw_data")
-    with pytest.raises(DataError, match="weights in other files"):
-        find_start(str(put(tmp_path, model.SerializeToString())))
+    content = model.SerializeToString()
+    tensor = model.graph.initializer[0].SerializeToString()
+    wordy = tensor.replace(b"\x0a\x08location", b"\x0a\x88\x00location")  # the same, its length told in two bytes
+    assert wordy != tensor
+    constant = onnx.helper.make_node("Constant", [], ["w"], value=model.graph.initializer[0])
+    nodes = [onnx.helper.make_node("Flatten", ["x"], ["flat"]), constant, onnx.helper.make_node("MatMul", ["flat", "w"], ["y"])]
+    for hidden in (content, content.replace(tensor, wordy), graph(nodes)):
+        with pytest.raises(DataError, match=r"weights in other files|no ONNX file"):
+            find_start(str(put(tmp_path, hidden)))
     for broken in ({"size": 0}, {"outputs": 0}, {"layout": "x"}, {"mean": []}, {"deviation": [0.0]}):
         with pytest.raises(ValueError, match=r"graph|deviation"):
             Onnx(**{"size": 4, "outputs": 2, "layout": "NCHW", "mean": [0.0], "deviation": [1.0], **broken})
+
+
+def test_a_graph_for_one_value_is_run_one_by_one(tmp_path):
+    """As exporters write them without being asked for more."""
+    flat, product = onnx.helper.make_node("Flatten", ["x"], ["flat"]), onnx.helper.make_node("MatMul", ["flat", "w"], ["y"])
+    content = graph([flat, product], shape=(1, 1, SIDE, SIDE), weights=[("w", np.ones((SIDE * SIDE, 3), np.float32))])
+    start = find_start(str(put(tmp_path, content)))
+    assert start.layers[0]["arguments"]["one_by_one"] is True
+    layer = Onnx(**start.layers[0]["arguments"])
+    layer.graph.copy_(start.weights["layers.input.graph"])
+    assert layer(torch.zeros(5, SIDE, SIDE, 1, dtype=torch.uint8), Context())[0].shape == (5, 3)
 
 
 def test_a_borrowed_network_of_waves(tmp_path):

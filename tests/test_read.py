@@ -408,3 +408,20 @@ def test_group_errors(tmp_path: Path) -> None:
     told(UsageError, "match at least one name", "A name looks like cat/1.png", source=tmp_path, group="(zebra)")
     table = put(tmp_path, "t.csv", b"path,label,person\ncat/1.png,cat,7\ndog/1.png,dog,8\n")
     told(UsageError, 'Did you mean "person"?', source=table, group="persn")
+
+
+def test_the_sense_is_said_by_the_data(tmp_path):
+    """Numbers in a column called sound are numbers; names of recordings are recordings; bytes say what they are."""
+    from lamina.inputs import AudioInput
+
+    def sense(source) -> str:
+        return read_examples(source, Settings(), [ImageInput(), AudioInput()]).sense
+
+    (tmp_path / "numbers.csv").write_text("temperature,sound,label\n" + "1.5,2.5,a\n2.5,3.5,b\n" * 9)
+    assert sense(tmp_path / "numbers.csv") == "vector"
+    for name in ("a.wav", "b.wav"):
+        (tmp_path / name).write_bytes(b"RIFF\0\0\0\0WAVEfmt ")
+    (tmp_path / "files.csv").write_text("sound,label\na.wav,a\nb.wav,b\n")
+    assert sense(tmp_path / "files.csv") == "audio"
+    wave = b"RIFF\x24\0\0\0WAVEfmt " + b"\0" * 20
+    assert sense(([wave] * 4, ["a", "b"] * 2)) == "audio" and sense(([b"\x89PNG\r\n"] * 4, ["a", "b"] * 2)) == "image"

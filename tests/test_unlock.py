@@ -24,7 +24,7 @@ from lamina.outputs import IdentityOutput
 from lamina.serve.unlock import LARGEST_BODY, Unlock
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
-OUTPUT = IdentityOutput(openings=(Opening(0.01, 0.03, 0.97, 0.05),) * 18, held_out=30, compared=20_000)
+OUTPUT = IdentityOutput(openings=(Opening(0.01, 0.01, 0.03, 0.97, 0.05),) * 18, held_out=30, compared=20_000)
 
 
 def with_faces() -> Model:
@@ -89,6 +89,8 @@ def test_only_this_page_may_ask(served):
     assert asked(served, "POST", "/verify?name=ana", b"no picture", **secret)[0].status == 422
     told = json.loads(asked(served, "POST", "/enroll?name=ana", b"zzzzzzzzx", **secret)[1])
     assert "each follow their length" in told["error"]
+    for body in (b"-0000008" + b"x" * 20, b"00000000", b"0000ffff" + b"x"):  # lengths that are none, and beyond the end
+        assert asked(served, "POST", "/enroll?name=ana", body, **secret)[0].status == 422
     assert asked(served, "POST", "/verify?name=ana", b"", **secret, Content_Length=str(LARGEST_BODY + 1))[0].status == 413
     assert asked(served, "POST", "/other", b"", **secret)[0].status == 404 and asked(served, "GET", "/other", **secret)[0].status == 404
     assert asked(served, "GET", "/people", **secret)[0].status == 200, "and it still answers"

@@ -150,8 +150,11 @@ class Contest:
             validation = split.indices("validation")
             search = self.task.search or fit_classical
             fitted = search(opponents, feed, learned, seconds, self.seed, len(validation) + len(self.test))
-            output = calibrated(fitted.network, feed, self._values(fitted.network, validation) if validation else None, "fp32")
-            return fitted, output, self._values(fitted.network, self.test)
+            known = self._values(fitted.network, validation) if validation else None
+            answered = self._values(fitted.network, self.test)
+            if feed.output.together and known is not None:  # as the network's own thresholds: on all people held out
+                return fitted, calibrated(fitted.network, feed, join_values([known, answered]), "fp32"), answered
+            return fitted, calibrated(fitted.network, feed, known, "fp32"), answered
         folds = max(split.folds) + 1
         parts, order = [], []
         for number in range(folds):

@@ -77,6 +77,17 @@ def _of_most(modalities: Sequence[Modality], found: Sequence[str]) -> Modality:
     return max(modalities, key=lambda each: sum(suffixes[suffix] for suffix in (*each.suffixes, each.kind)))
 
 
+def _of_values(modalities: Sequence[Modality], raws: Sequence[Any]) -> str:
+    """The sense of values in memory: pairs (rate, samples) are sounds, bytes say it themselves; empty where the names must."""
+    for raw in raws[:20]:
+        if isinstance(raw, tuple):
+            return "audio"
+        for each in modalities:
+            if isinstance(raw, bytes) and each.recognizes(raw[:64]):
+                return each.kind
+    return ""
+
+
 def _from_path(source: str, settings: Settings, modalities: Sequence[Modality]) -> Examples:
     if source.startswith("sample:"):
         from lamina.data.samples import load_sample
@@ -407,7 +418,7 @@ def _from_memory(source: Any, settings: Settings, modalities: Sequence[Modality]
     labels = [cell(answer.item() if hasattr(answer, "item") else answer) for answer in answers]
     findings = tuple(Finding(name, "no-label", "its label is empty", True) for name, label in zip(names, labels, strict=True) if not label)
     kept = [row for row, label in enumerate(labels) if label]
-    sense = "audio" if raws and isinstance(raws[0], tuple) else _of_most(modalities, names).kind
+    sense = _of_values(modalities, raws) or _of_most(modalities, names).kind
     examples = Examples("(values in memory)", names, raws, labels, parts, [""] * len(names), findings, sense=sense)
     if extra is not None and (settings.group in extra or settings.told_by):
         examples = _with_groups(examples, settings, {name: [cell(v) for v in values] for name, values in extra.items()})

@@ -28,8 +28,8 @@ VALIDATION_SHARE = 0.10
 VALIDATION_SHARE_LARGE = 0.05
 LARGE = 20_000
 VALIDATION_SHARE_PEOPLE = 0.15
-LEAST_PEOPLE = 10
-"""With two or more examples each, where people are held out."""
+LEAST_PEOPLE = 14
+"""With two or more examples each, where people are held out: so that validation and test part have two of them each."""
 
 
 @dataclass(frozen=True)
@@ -65,8 +65,11 @@ def divide(report: Audit, saved: dict[str, Any] | None = None, by_answer: bool =
     cross_fit = not given and not by_answer and len(examples) < CROSS_FIT_BELOW
     if by_answer:
         _check_people(examples.answers, examples.parts)
-    answers = [""] * len(examples) if by_answer else list(examples.answers)
-    if saved is not None and not given:
+        if saved is not None and saved["folds"] is not None:
+            raise DataError(sentence("The saved split", "hold people out", "folds of examples", "Leave --split out to make a new one."))
+    counts = Counter(examples.answers)  # of people only this matters: those with one example make no pair with themselves
+    answers = [("one" if counts[answer] == 1 else "several") for answer in examples.answers] if by_answer else list(examples.answers)
+    if saved is not None and not given and not by_answer:
         cross_fit = saved["folds"] is not None
     notes: list[str] = []
     folds: list[int] | None = None
@@ -94,6 +97,8 @@ def divide(report: Audit, saved: dict[str, Any] | None = None, by_answer: bool =
     if saved is not None:
         _apply_saved(saved, report, units, parts, folds)
     left_out = _leave_out_copies(report, parts) if folds is None else 0
+    if by_answer:
+        _check_held_out(examples.answers, parts)
     split = Split(parts, folds, left_out, _near_test(report, parts, folds), tuple(notes))
     for part in ("train", "test") if folds is None else ():
         if not split.indices(part):
@@ -173,6 +178,31 @@ def _check_people(answers: Sequence[str], parts: Sequence[str]) -> None:
                 "Divide them by person.",
             )
         )
+
+
+def _check_held_out(answers: Sequence[str], parts: Sequence[str]) -> None:
+    """Raise DataError where somebody stands in two parts (a saved split of other labels), or a part cannot be scored."""
+    homes: dict[str, set[str]] = defaultdict(set)
+    people: dict[str, Counter[str]] = defaultdict(Counter)
+    for answer, part in zip(answers, parts, strict=True):
+        if part != "left-out":
+            homes[answer].add(part)
+            people[part][answer] += 1
+    torn = sorted(answer for answer, its in homes.items() if len(its) > 1)
+    if torn:
+        raise DataError(
+            sentence("The split", "hold each person once", f"{len(torn)} people in two parts, such as {torn[0]}", "Leave --split out.")
+        )
+    for part in ("validation", "test"):
+        if len(people[part]) < 2 or max(people[part].values()) < 2:
+            raise DataError(
+                sentence(
+                    f"The {part} part",
+                    "hold two people, one of them with two examples",
+                    f"{len(people[part])} people, at most {max(people[part].values(), default=0)} examples each",
+                    "Give more people, or smaller groups.",
+                )
+            )
 
 
 def _units(report: Audit, by_answer: bool = False) -> tuple[list[str], list[int]]:

@@ -7,6 +7,7 @@ import glob
 import io
 import json
 import os
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,6 +24,8 @@ PATH_COLUMNS = (
     *("path", "file", "filename", "file_name", "filepath", "image", "image_path", "picture", "photo", "img"),
     *("audio", "audio_path", "recording", "sound", "wav"),
 )
+DOUBTED_COLUMNS = ("audio", "recording", "sound", "wav")
+"""Of these only where their cells are names of files: they may as well hold numbers."""
 LABEL_COLUMNS = ("label", "class", "category", "target", "answer", "y", "labels", "class_name")
 PART_COLUMNS = ("split", "part", "subset", "fold_name")
 PART_NAMES = {
@@ -121,7 +124,16 @@ def find_column(columns: dict[str, list], wanted: str, usual: Sequence[str], wha
 
 def names_files(columns: dict[str, list], settings: Settings) -> bool:
     """Whether a table names files, and is not the data itself."""
-    return bool(settings.path_column) or any(str(name).strip().lower() in PATH_COLUMNS for name in columns)
+    return bool(settings.path_column) or any(
+        (word := str(name).strip().lower()) in PATH_COLUMNS and (word not in DOUBTED_COLUMNS or _like_files(values))
+        for name, values in columns.items()
+    )
+
+
+def _like_files(values: Sequence[Any]) -> bool:
+    """Whether cells look like the names of files."""
+    some = [cell(value) for value in values[:20]]
+    return any(some) and all(re.search(r"\.[A-Za-z]\w{1,4}$", value) for value in some if value)
 
 
 def given_parts(columns: dict[str, list], where: object) -> list[str]:

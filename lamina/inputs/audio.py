@@ -34,6 +34,8 @@ MAGIC = re.compile(
 LARGEST_FILE = 1_000_000_000
 LONGEST, SHORTEST = 3_600.0, 0.05
 """Seconds: longer recordings are excluded as over-large, shorter ones as too short."""
+MOST_SAMPLES, MOST_RATE = 200_000_000, 192_000
+"""Samples of one channel, and samples a second: more is refused before it is decoded (an hour at 48,000 has 173 million)."""
 SILENT = 1e-4
 """A recording that is nowhere louder than this share of full scale is silent (-80 dB)."""
 FULL, CLIPPED = 0.999, 0.005
@@ -325,6 +327,8 @@ class _Sound(NamedTuple):
         """The wave with so many samples a second."""
         if rate == self.rate:
             return self.wave
+        if not reader_available():
+            raise _Unusable("needs-extra", f"sound needs {SOUND_EXTRA}")
         import soxr
 
         return np.asarray(soxr.resample(self.wave, self.rate, rate))
@@ -345,6 +349,8 @@ def _decode(raw: Raw) -> _Sound:
         rate, told = file.samplerate, file.frames
         if told > LONGEST * rate:
             raise _Unusable("over-large", f"{told / rate / 3600:.1f} hours in one file, more than {LONGEST / 3600:g}")
+        if told > MOST_SAMPLES or rate > MOST_RATE:
+            raise _Unusable("over-large", f"{told} samples at {rate} a second")
         wave = np.concatenate([np.empty(0, np.float32), *(block.mean(1) for block in _blocks(file))])
         made = _Sound(wave, rate, file.channels, file.format)
     cut = _cut_off(content, made.format)
@@ -356,7 +362,7 @@ def _decode(raw: Raw) -> _Sound:
 
 
 def _blocks(file: Any) -> Any:
-    left = int(LONGEST * file.samplerate)
+    left = min(int(LONGEST * file.samplerate), MOST_SAMPLES)
     while left > 0 and len(block := file.read(min(left, 1 << 20), dtype="float32", always_2d=True)):
         left -= len(block)
         yield block
@@ -379,8 +385,12 @@ def _cut_off(content: bytes, format: str) -> str:
 
 def _from_array(rate: Any, samples: Any) -> _Sound:
     wave = np.asarray(samples)
-    if not isinstance(rate, (int, np.integer)) or not 100 <= rate <= 1_000_000 or wave.ndim not in (1, 2) or wave.dtype.kind not in "iuf":
-        raise _Unusable("unreadable", "sound in memory is a pair (samples a second, numbers [samples] or [samples, channels])")
+    kinds = (np.uint8, np.int16, np.int32, np.float32, np.float64)
+    known = wave.dtype in kinds and wave.ndim in (1, 2) and wave.size
+    if not isinstance(rate, (int, np.integer)) or not 100 <= rate <= MOST_RATE or not known:
+        raise _Unusable(
+            "unreadable", "sound in memory is a pair (samples a second, uint8, int16, int32 or floats [samples] or [samples, channels])"
+        )
     full = {"u": 128.0, "i": float(np.iinfo(wave.dtype).max) + 1 if wave.dtype.kind == "i" else 1.0, "f": 1.0}[wave.dtype.kind]
     flat = (wave.astype(np.float32) - (128.0 if wave.dtype.kind == "u" else 0.0)) / full
     if not np.isfinite(flat).all():

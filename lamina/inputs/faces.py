@@ -111,7 +111,7 @@ def aligned(picture: Image.Image, eyes: tuple[float, ...], wanted: tuple[float, 
     wide, high = WIDE, round(WIDE * tall)
     to_left, to_right = np.array([wanted[0] * wide, wanted[1] * high]), np.array([wanted[2] * wide, wanted[3] * high])
     # the similarity that takes the crop's eyes to the picture's
-    turn = complex(right_x - left_x, right_y - left_y) / complex(*(to_right - to_left))
+    turn = complex(right_x - left_x, right_y - left_y) / complex(*(to_right - to_left))  # the wanted eyes are apart: ImageInput.from_state
     shift = complex(left_x, left_y) - turn * complex(*to_left)
     window = (turn.real, -turn.imag, shift.real, turn.imag, turn.real, shift.imag)
     return picture.transform((wide, high), Image.Transform.AFFINE, window, Image.Resampling.BICUBIC)

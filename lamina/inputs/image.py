@@ -165,6 +165,7 @@ class ImageInput(Input):
         good = 8 <= side <= 1024 and channels in (1, 3) and 64 <= most <= 10**12 and all(isinstance(flag, bool) for flag in flags.values())
         good = good and all(isinstance(share, (int, float)) and 0 <= share <= 0.5 for share in shares.values())
         good = good and isinstance(eyes, list) and len(eyes) in (0, 4) and all(isinstance(v, float) and abs(v) <= 1 for v in eyes)
+        good = good and (not eyes or eyes[2] - eyes[0] >= 0.01) and (len(eyes) == 4 or not flags["find"])
         if not (good and isinstance(tall, (int, float)) and 0.5 <= tall <= 2):
             raise ModelFileError(sentence("The picture input of the model", "have a side of 8 to 1024 and 1 or 3 channels", state))
         numbers: dict[str, Any] = {name: float(share) for name, share in shares.items()}
@@ -218,6 +219,8 @@ class ImageInput(Input):
 
     def _brought(self, picture: Image.Image) -> tuple[Image.Image, bool]:
         """(the picture with its face where the eyes lie, whether a face was found): as it is where that is so already, or none was."""
+        if self.find and not finder_available():
+            raise DataError(sentence("A model of faces in photos", "have the face finder installed", "no such package", FACES_EXTRA))
         eyes = eyes_of(picture) if self.eyes and finder_available() else None
         if eyes is None or (not self.find and max(abs(one - two) for one, two in zip(eyes, self.eyes, strict=True)) <= OFF_PLACE):
             return picture, eyes is not None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -13,8 +14,19 @@ from lamina.layers.base import Context, Layer
 
 BORROW_EXTRA = "pip install 'lamina[borrow]'"
 LARGEST_GRAPH = 1_000_000_000
-EXTERNAL = b"\x0a\x08location"
-"""How a graph names a file beside it that holds weights."""
+INSIDE: dict[str, dict[int, str]] = {
+    "model": {7: "graph", 20: "training", 25: "function"},
+    "training": {1: "graph", 2: "graph"},
+    "graph": {1: "node", 5: "tensor", 15: "sparse"},
+    "function": {7: "node", 11: "attribute"},
+    "node": {5: "attribute"},
+    "attribute": {5: "tensor", 6: "graph", 10: "tensor", 11: "graph", 22: "sparse", 23: "sparse"},
+    "sparse": {1: "tensor", 2: "tensor"},
+}
+"""Where an ONNX file can hold tensors: by message the fields that are messages themselves (onnx.proto, IR version 11)."""
+EXTERNAL = (13, 14)
+"""Fields of a tensor whose numbers lie in another file, which onnxruntime would open."""
+DEEPEST = 64
 LAYOUTS = ("NCHW", "NHWC", "NS")
 """Pictures with channels first or last; waves."""
 
@@ -29,7 +41,8 @@ class Onnx(Layer):
     kind = "onnx"
     graph: Tensor
 
-    def __init__(self, size: int, outputs: int, layout: str, mean: list[float], deviation: list[float]) -> None:
+    def __init__(self, size: int, outputs: int, layout: str, mean: list[float], deviation: list[float], one_by_one: bool = False) -> None:
+        """`one_by_one`: the graph takes a single value at a time."""
         super().__init__()
         if not (1 <= size <= LARGEST_GRAPH and 1 <= outputs <= 100_000 and layout in LAYOUTS):
             raise ValueError(f"a graph has up to {LARGEST_GRAPH} bytes, up to 100,000 outputs and a layout of {', '.join(LAYOUTS)}")
@@ -38,17 +51,28 @@ class Onnx(Layer):
         self.size, self.outputs, self.layout = size, outputs, layout
         self.mean, self.deviation = [float(value) for value in mean], [float(value) for value in deviation]
         self.register_buffer("graph", torch.zeros(size, dtype=torch.uint8))
+        self.one_by_one = bool(one_by_one)
         self._session: Any = None
 
     def forward(self, x: Tensor, context: Context) -> tuple[Tensor, Context]:
         if x.is_meta:
             return torch.empty(len(x), self.outputs, device="meta"), context
-        session = self.session()
-        answers = session.run(None, {session.get_inputs()[0].name: self.scaled(x)})[0]
-        found = torch.from_numpy(np.asarray(answers, np.float32)).reshape(len(x), -1)
+        found = torch.from_numpy(self.run(x))
         if found.shape[1] != self.outputs:
             raise DataError(sentence("The borrowed network", f"put out {self.outputs} numbers", found.shape[1]))
         return found.to(x.device), context
+
+    def run(self, x: Tensor) -> np.ndarray:
+        """float32 [N, outputs] of the graph. Raises DataError where it does not take what it is given."""
+        session, values = self.session(), self.scaled(x)
+        name = session.get_inputs()[0].name
+        try:
+            parts = [values[at : at + 1] for at in range(len(values))] if self.one_by_one else [values]
+            answers = [np.asarray(session.run(None, {name: part})[0], np.float32).reshape(len(part), -1) for part in parts]
+        except Exception as error:  # onnxruntime raises classes of its own for each of its states
+            told = str(error).splitlines()[0]
+            raise DataError(sentence("The borrowed network", "take what its JSON says", told, "See docs/people.md.")) from error
+        return np.concatenate(answers)
 
     def scaled(self, x: Tensor) -> np.ndarray:
         """What the graph is given: float32, in its layout."""
@@ -74,7 +98,11 @@ def open_graph(content: bytes) -> Any:
         import onnxruntime
     except ImportError as error:
         raise UsageError(sentence("A borrowed ONNX network", "have onnxruntime installed", "no such package", BORROW_EXTRA)) from error
-    if EXTERNAL in content:
+    try:
+        elsewhere = _names_files(memoryview(content), "model")
+    except (ValueError, IndexError) as error:
+        raise DataError(sentence("The ONNX graph", "run with onnxruntime's own operators", f"no ONNX file ({error})")) from error
+    if elsewhere:
         raise DataError(sentence("The ONNX graph", "hold all of its weights", "weights in other files", "Save it as one file."))
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
@@ -85,3 +113,46 @@ def open_graph(content: bytes) -> Any:
     if len(session.get_inputs()) != 1:
         raise DataError(sentence("The ONNX graph", "have one input", len(session.get_inputs())))
     return session
+
+
+def _names_files(content: memoryview, kind: str, depth: int = 0) -> bool:
+    """Whether a tensor anywhere in this message has its numbers in another file. Raises ValueError for what is no such message."""
+    if depth > DEEPEST:
+        raise ValueError("nested too deep")
+    for number, value in _fields(content):
+        if kind == "tensor":
+            if number in EXTERNAL and value != 0:
+                return True
+        elif number in INSIDE[kind] and isinstance(value, memoryview) and _names_files(value, INSIDE[kind][number], depth + 1):
+            return True
+    return False
+
+
+def _fields(content: memoryview) -> Iterator[tuple[int, int | memoryview]]:
+    """(number, value) of each field of a protocol buffer; messages, texts and packed numbers are bytes."""
+    at = 0
+
+    def whole() -> int:
+        nonlocal at
+        found = shift = 0
+        while True:
+            byte = content[at]
+            at += 1
+            found |= (byte & 0x7F) << shift
+            shift += 7
+            if byte < 0x80:
+                return found
+            if shift > 63:
+                raise ValueError("a number of more than 64 bits")
+
+    while at < len(content):
+        key = whole()
+        wire, value = key & 7, 0
+        if wire == 0:
+            yield key >> 3, whole()
+            continue
+        size = {1: 8, 5: 4}.get(wire, -1) if wire != 2 else whole()
+        if size < 0 or at + size > len(content):
+            raise ValueError(f"a field of kind {wire} and {size} bytes at {at}")
+        yield key >> 3, content[at : at + size] if wire == 2 else value
+        at += size

@@ -18,7 +18,9 @@ from lamina.layers import Context, Cosine, Layer
 from lamina.metrics import Opening, openings, smallest_rate, trials_of
 from lamina.outputs.base import Output, Progress
 
-RATES = tuple(round(10 ** (-step / 10), 8) for step in range(3, 51))
+RATES = tuple(
+    rate for power in range(1, 6) for step in (8, 6, 5, 4, 3, 2.5, 2, 1.5, 1.25, 1) if (rate := round(step * 10**-power, 9)) <= 0.5
+)
 """False-accept rates, ten to a power of ten, from one in two to one in 100,000."""
 LEAST_SCALE, MARGIN, MANY = 16.0, (0.2, 0.3), 200
 """The margin for fewer and for as many people as MANY."""
@@ -109,14 +111,13 @@ class IdentityOutput(Output):
         """The threshold for a wanted false-accept rate. Raises DataError where the people held out are too few for it, with the smallest
         rate that they can."""
         least = smallest_rate(self.held_out, self.compared) if self.held_out else 1.0
-        fits = [opening for rate, opening in zip(RATES, self.openings, strict=False) if rate <= false_accept * (1 + 1e-9)]
+        fits = [opening for opening in self.openings if opening.wanted <= false_accept * (1 + 1e-9)]
         if not fits:
-            possible = RATES[len(self.openings) - 1] if self.openings else None
-            told = f"the smallest that they support is {possible:.2g}" if possible else "too few to support any"
+            told = f"be at least {self.openings[-1].wanted:g}" if self.openings else "be asked of a model with thresholds"
             raise DataError(
                 sentence(
                     "--false-accept",
-                    f"be at least {least:.2g}, for the threshold was measured on {self.held_out} people held out ({told})",
+                    f"{told}: the {self.held_out} people held out cannot tell less than {least:.2g} from 0",
                     false_accept,
                     "Train with more people.",
                 )
@@ -136,7 +137,9 @@ class IdentityOutput(Output):
             numbers: dict[str, Any] = {name: float(state[name]) for name in ("scale", "margin", "grown")}
             good = all(isinstance(value, int) and 0 <= value < 10**9 for value in whole.values()) and len(found) <= len(RATES)
             good = good and all(map(math.isfinite, numbers.values())) and numbers["grown"] > 0
-            good = good and all(0 <= each.rate <= each.bound <= 1 and abs(each.threshold) <= 1.001 for each in found)
+            good = good and all(
+                0 <= each.rate <= each.bound <= 1 and 0 < each.wanted < 1 and abs(each.threshold) <= 1.001 for each in found
+            )
         except (KeyError, TypeError, ValueError, AttributeError):
             good = False
         if not good:

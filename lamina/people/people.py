@@ -66,8 +66,9 @@ class Enrollment:
 class People:
     """The people who are enrolled with a model."""
 
-    def __init__(self, model: Model, store: str | os.PathLike = "", key: str | os.PathLike = "") -> None:
-        """`store` is a folder; without one it lies beside the model's file. Raises UsageError and what Store raises."""
+    def __init__(self, model: Model, store: str | os.PathLike = "", key: str | os.PathLike = "", create: bool = True) -> None:
+        """`store` is a folder; without one it lies beside the model's file; without `create` it must be there. Raises UsageError and what
+        Store raises."""
         if not isinstance(model.output, IdentityOutput):
             raise UsageError(
                 sentence("The model", "tell people apart (`lamina train people/ --as verify`)", f"a model that does {model.task}")
@@ -78,7 +79,7 @@ class People:
         if folder is None:
             raise UsageError(sentence("The store", "be named", "a model that was neither saved nor loaded", "Give store=FOLDER."))
         layer = model.network.layers[model.output.reads]
-        self.store = Store(folder, fingerprint(model), int(layer.outputs), Path(key).expanduser() if key else None)  # type: ignore[arg-type]
+        self.store = Store(folder, fingerprint(model), int(layer.outputs), Path(key).expanduser() if key else None, create)  # type: ignore[arg-type]
 
     def enroll(self, name: str, files: Sequence[str | os.PathLike | Raw], false_accept: float | None = None) -> Enrollment:
         """Take in examples of one person: what is too dark, blurred, short, silent or unlike the others is refused with the reason.
@@ -99,7 +100,11 @@ class People:
                     taken.append((file, self._embedded(raw)))
             except DataError as error:
                 refused.append((file, str(error)))
-        if len(taken) > 2:  # of two nobody can say which is the odd one
+        if (before := self.store.find(name)) is not None:
+            like = [float(before[0] @ embedding) >= opening.threshold for _, embedding in taken]
+            refused += [(file, f"too unlike what is enrolled as {name}") for (file, _), fits in zip(taken, like, strict=True) if not fits]
+            taken = [one for one, fits in zip(taken, like, strict=True) if fits]
+        elif len(taken) > 2:  # of two nobody can say which is the odd one
             taken, odd = _without_odd_ones(taken, opening.threshold)
             refused += odd
         if not taken:

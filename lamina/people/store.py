@@ -13,6 +13,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import time
+import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -31,7 +32,8 @@ LONGEST_NAME = 200
 CUT_TRIES = 200
 KINDS = ("enrolled", "revoked", "accepted", "refused", "identified", "unknown")
 SCHEMA = """
-CREATE TABLE IF NOT EXISTS facts (id INTEGER PRIMARY KEY CHECK (id = 1), store BLOB NOT NULL, model TEXT NOT NULL, width INTEGER NOT NULL);
+CREATE TABLE IF NOT EXISTS facts (id INTEGER PRIMARY KEY CHECK (id = 1), store BLOB NOT NULL, model TEXT NOT NULL, width INTEGER NOT NULL,
+    sample BLOB);
 CREATE TABLE IF NOT EXISTS people (name TEXT PRIMARY KEY, sealed BLOB NOT NULL, examples INTEGER NOT NULL, added REAL NOT NULL);
 CREATE TABLE IF NOT EXISTS log (at REAL NOT NULL, what TEXT NOT NULL, name TEXT NOT NULL);
 """
@@ -40,24 +42,23 @@ CREATE TABLE IF NOT EXISTS log (at REAL NOT NULL, what TEXT NOT NULL, name TEXT 
 class Store:
     """An open store. Safe with several processes: each change is one transaction. Not shared between threads."""
 
-    def __init__(self, folder: Path, model: str, width: int, key: Path | None = None) -> None:
-        """`model` is the fingerprint of the network that made the templates, `width` their numbers. Makes the store when it is not there.
+    def __init__(self, folder: Path, model: str, width: int, key: Path | None = None, create: bool = True) -> None:
+        """`model` is the fingerprint of the network that made the templates, `width` their numbers. Makes the store when it is not there
+        and may be made. The key is asked for when the first template is opened or sealed: listing and revoking need none.
 
-        Raises UsageError (extra missing), DataError (damaged, another model's, wrong key) and ResourceError (not writable).
+        Raises DataError (none there, damaged, another model's) and ResourceError (not writable).
         """
         self.folder, self.model, self.width = folder, model, width
-        try:
-            from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-        except ImportError as error:
-            raise UsageError(sentence("Enrolling people", "have `cryptography` installed", "no such package", PEOPLE_EXTRA)) from error
+        if not create and not (folder / FILE).exists():
+            near = [path.name for path in folder.parent.iterdir()] if folder.parent.is_dir() else []
+            told = did_you_mean(folder.name, near) or "`lamina enroll` makes it."
+            raise DataError(sentence(f"The store {folder}", "be there: nobody is enrolled yet", "nothing there", told))
         self._open()
         self._key_path = key or default_key(self.store)
-        self._cipher = AESGCM(_key(self._key_path, fresh=not self.count()))
+        self._sealer: Any = None
         self._seen: tuple[int, int] | None = None
         self._names: list[str] = []
         self._matrix = np.empty((0, width), np.float32)
-        if self.count():
-            self.read(self.names()[0])  # a wrong key is said now
 
     # ------------------------------------------------------------ people
 
@@ -76,18 +77,22 @@ class Store:
 
     def read(self, name: str) -> tuple[np.ndarray, int]:
         """(the mean embedding [width], of how many examples). Raises DataError for a name that is not there, or a row that was changed."""
+        found = self.find(name)
+        if found is None:
+            raise self._unknown(name)
+        return found
+
+    def find(self, name: str) -> tuple[np.ndarray, int] | None:
+        """The same; None for a name that is not there."""
+        name = checked_name(name)
         with self._asking():
             row = self._base.execute("SELECT sealed, examples FROM people WHERE name = ?", (name,)).fetchone()
-        if row is None:
-            names = self.names()
-            near = did_you_mean(name, names)
-            raise DataError(sentence("The name", "be one of the people enrolled", name, near or f"`lamina people` lists all {len(names)}."))
-        return self._opened(name, *row)
+        return None if row is None else self._opened(name, *row)
 
     def add(self, name: str, mean: np.ndarray, examples: int) -> int:
         """Enroll, or join to what is enrolled under that name; returns how many examples it is of now. Raises DataError."""
-        if not name or len(name) > LONGEST_NAME or not name.isprintable():
-            raise UsageError(sentence("A name", f"have 1 to {LONGEST_NAME} printable characters", name))
+        name = checked_name(name)
+        self._cipher()
         with self._changing():
             row = self._base.execute("SELECT sealed, examples FROM people WHERE name = ?", (name,)).fetchone()
             if row is not None:
@@ -104,11 +109,17 @@ class Store:
 
     def remove(self, name: str) -> None:
         """Revoke: the row is overwritten and the log of writes cut off. Raises DataError for a name that is not there."""
+        name = checked_name(name)
         with self._changing():
             if not self._base.execute("DELETE FROM people WHERE name = ?", (name,)).rowcount:
-                raise DataError(sentence("The name", "be one of the people enrolled", name, did_you_mean(name, self.names())))
+                raise self._unknown(name)
             self._log("revoked", name)
         self._cut_log()
+
+    def _unknown(self, name: str) -> DataError:
+        names = self.names()
+        near = did_you_mean(name, names)
+        return DataError(sentence("The name", "be one of the people enrolled", name, near or f"`lamina people` lists all {len(names)}."))
 
     def note(self, what: str, name: str) -> None:
         """Into the audit log: when, what, whom; nothing of a face or a voice."""
@@ -150,6 +161,11 @@ class Store:
         try:
             self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+            for file in (path, *(Path(f"{path}{end}") for end in ("-wal", "-shm"))):
+                if file.exists() and file.stat().st_mode & 0o077:
+                    file.chmod(0o600)  # what lies beside it is made with the mode of the file itself
+            if self.folder.stat().st_mode & 0o022:
+                raise PermissionError("others may write in the folder")
             self._base = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None)
         except (OSError, sqlite3.OperationalError) as error:
             raise ResourceError(sentence(f"The store {self.folder}", "be writable", str(error), "Name another with --store.")) from error
@@ -160,9 +176,12 @@ class Store:
             with self._changing():
                 for statement in SCHEMA.split(";"):
                     self._base.execute(statement)
-                self._base.execute("INSERT OR IGNORE INTO facts VALUES (1, ?, ?, ?)", (os.urandom(16), self.model, self.width))
+                fresh = (os.urandom(16), self.model, self.width)
+                self._base.execute("INSERT OR IGNORE INTO facts (id, store, model, width) VALUES (1, ?, ?, ?)", fresh)
             store, model, width = self._base.execute("SELECT store, model, width FROM facts").fetchone()
-        self.store = bytes(store)
+        if not (isinstance(store, bytes) and isinstance(model, str)):
+            raise DataError(sentence(f"The store {self.folder}", "hold its own facts", "others", "Put back a copy, or enroll anew."))
+        self.store = store
         if model != self.model or width != self.width:
             raise DataError(
                 sentence(
@@ -216,18 +235,52 @@ class Store:
 
     # ------------------------------------------------------------ sealing
 
+    def _cipher(self) -> Any:
+        """What seals and opens. The first one to seal makes the key, and leaves a sample by which a wrong key is known.
+
+        Raises UsageError (extra missing), DataError (wrong key, none) and ResourceError.
+        """
+        if self._sealer is not None:
+            return self._sealer
+        try:
+            from cryptography.exceptions import InvalidTag
+            from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+        except ImportError as error:
+            raise UsageError(sentence("Enrolling people", "have `cryptography` installed", "no such package", PEOPLE_EXTRA)) from error
+        with self._changing():
+            sample = self._base.execute("SELECT sample FROM facts").fetchone()[0]
+            sealer = AESGCM(_key(self._key_path, fresh=sample is None))
+            if sample is None:
+                nonce = os.urandom(NONCE)
+                sealed = nonce + sealer.encrypt(nonce, VERSION, self._bound("", 0))
+                self._base.execute("UPDATE facts SET sample = ?", (sealed,))
+            else:
+                try:
+                    sealer.decrypt(bytes(sample[:NONCE]), bytes(sample[NONCE:]), self._bound("", 0))
+                except (InvalidTag, ValueError, TypeError) as error:
+                    raise DataError(
+                        sentence(
+                            f"The key {self._key_path}",
+                            f"be that of the store {self.folder}",
+                            "a wrong key",
+                            "Put the right one back, or name it with --key.",
+                        )
+                    ) from error
+        self._sealer = sealer
+        return sealer
+
     def _bound(self, name: str, examples: int) -> bytes:
         return b"|".join((VERSION, self.store, self.model.encode(), str(examples).encode(), name.encode("utf-8", "surrogateescape")))
 
     def _sealed(self, name: str, mean: np.ndarray, examples: int) -> bytes:
         nonce = os.urandom(NONCE)
-        return nonce + self._cipher.encrypt(nonce, np.asarray(mean, "<f4").tobytes(), self._bound(name, examples))
+        return nonce + self._cipher().encrypt(nonce, np.asarray(mean, "<f4").tobytes(), self._bound(name, examples))
 
     def _opened(self, name: str, sealed: bytes, examples: int) -> tuple[np.ndarray, int]:
         from cryptography.exceptions import InvalidTag
 
         try:
-            plain = self._cipher.decrypt(bytes(sealed[:NONCE]), bytes(sealed[NONCE:]), self._bound(name, examples))
+            plain = self._cipher().decrypt(bytes(sealed[:NONCE]), bytes(sealed[NONCE:]), self._bound(name, examples))
             mean = np.frombuffer(plain, "<f4").astype(np.float32)
             if mean.shape != (self.width,):
                 raise ValueError
@@ -236,11 +289,19 @@ class Store:
                 sentence(
                     f"The template of {name} in {self.folder}",
                     f"open with the key {self._key_path}, under its own name and model",
-                    "a wrong key, or a row that was changed or moved",
-                    "Nobody is accepted by it. Put the right key back, or revoke and enroll anew.",
+                    "a row that was changed or moved",
+                    "Nobody is accepted by it. Revoke and enroll anew.",
                 )
             ) from error
         return mean, examples
+
+
+def checked_name(name: str) -> str:
+    """The name as it is kept: composed characters (NFC), no spaces around it. Raises UsageError."""
+    kept = unicodedata.normalize("NFC", name).strip()
+    if not kept or len(kept) > LONGEST_NAME or not kept.isprintable() or any("\ud800" <= letter <= "\udfff" for letter in kept):
+        raise UsageError(sentence("A name", f"have 1 to {LONGEST_NAME} printable characters", ascii(name)))
+    return kept
 
 
 def default_key(store: bytes) -> Path:

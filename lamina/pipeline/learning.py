@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import time
 from collections.abc import Sequence
@@ -58,7 +59,11 @@ def planned(prepared: Prepared, deadline: float | None, screen: Screen) -> Plan:
         torch.set_num_threads(plan.threads)
         screen.say(f"Plan        as decided before: {plan.steps} steps of {plan.batch}, {plan.precision}")
         return plan
-    if split.folds is None:
+    if prepared.task.new_answers and prepared.settings.seeds > 1:
+        screen.say("Seeds       --seeds is not used: the interval draws people anew, not trainings")
+    if prepared.task.new_answers:
+        legs = ["final"]
+    elif split.folds is None:
         legs = [*(f"seed{number}" for number in range(2, prepared.settings.seeds + 1)), "final"]
     else:
         legs = [*(f"fold{number + 1}" for number in range(max(split.folds) + 1)), "final"]
@@ -128,8 +133,9 @@ def learn(prepared: Prepared, plan: Plan, deadline: float | None, screen: Screen
         facts["told_by"] = _told_apart(prepared, test, decoded)
     if near := split.near_test:
         kept = [place for place, index in enumerate(test) if index not in set(near)]
-        without = prepared.task.score([decoded[place] for place in kept], [answers[test[place]] for place in kept])
-        facts["without_near_duplicates"] = dataclasses.asdict(without)
+        with contextlib.suppress(ValueError):  # too few people are left to score
+            without = prepared.task.score([decoded[place] for place in kept], [answers[test[place]] for place in kept])
+            facts["without_near_duplicates"] = dataclasses.asdict(without)
     if feed.input.single() is not feed.input and split.folds is None:
         single = answers_to(network, replace(feed, input=feed.input.single()), output, test, plan.answers)
         facts["single_view"] = dataclasses.asdict(prepared.task.score(single, [answers[i] for i in test]))

@@ -134,6 +134,7 @@ def _more_time(prepared: Prepared, learned: Learned, opposed: Opposed, trained: 
     if settings.minutes is not None or classical is None or classical.complete or classical.remade:
         return opposed
     deep = learned.score.value if learned.validation is None else learned.validation
+    deep = 1 - deep if learned.score.better == "lower" else deep  # a promise is a share that is right
     near = (classical.promise or 0.0) >= deep - NEAR
     seconds = trained if near else trained * min(1.0, settings.verdict_share / (1 - settings.verdict_share))
     if seconds < 1.5 * LEAST_SECONDS:
@@ -157,7 +158,8 @@ def _chosen(prepared: Prepared, learned: Learned, rivals: list[Rival], verdict: 
     if len(held_out) < len(ways):
         held_out = {kind: scores[kind].value for kind in ways}
         how = "cross-fitted" if prepared.split.folds is not None else "on the test part, for want of another: its score flatters"
-    kind = max(held_out, key=lambda each: held_out[each]) if use == "best" else use
+    sign = -1 if learned.score.better == "lower" else 1
+    kind = max(held_out, key=lambda each: sign * held_out[each]) if use == "best" else use
     others = ", ".join(f"{each} {percent(score)} %" for each, score in held_out.items() if each != kind)
     screen.say(f"Used        {kind}: {percent(held_out[kind])} % {how}, {others}")
     if kind == "deep":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import http.server
 import json
+import re
 import secrets
 from http import HTTPStatus
 from pathlib import Path
@@ -139,10 +140,10 @@ def _parts(body: bytes) -> list[bytes]:
     """Several pictures or recordings in one body: each after its length in eight hexadecimal digits. Raises UsageError."""
     found, at = [], 0
     while at < len(body):
-        try:
-            size = int(body[at : at + 8], 16)
-        except ValueError as error:
-            raise UsageError(sentence("The examples sent", "each follow their length", "something else")) from error
+        told = body[at : at + 8]
+        size = int(told, 16) if re.fullmatch(rb"[0-9a-f]{8}", told) else 0
+        if not 0 < size <= len(body) - at - 8:
+            raise UsageError(sentence("The examples sent", "each follow their length", "something else"))
         found.append(body[at + 8 : at + 8 + size])
         at += 8 + size
     return found
