@@ -127,7 +127,7 @@ def test_readme_commands_run(tmp_path):
                 picture = np.clip(rng.normal(tone, 30, (16, 16, 3)), 0, 255).astype(np.uint8)
                 Image.fromarray(picture).save(tmp_path / folder / label / f"{number}.jpg")
     Image.fromarray(picture).save(tmp_path / "new.jpg")
-    for person in range(14):
+    for person in range(20):
         folder = tmp_path / ("people" if person else ".") / (f"p{person}" if person else "ana")
         folder.mkdir(parents=True)
         for number in range(5):
