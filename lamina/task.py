@@ -95,8 +95,10 @@ class Task:
     """Training examples -> how to train, where the settings are silent."""
     score: Callable[[list[Any], list[Any]], Score]
     """(answers of the network, true answers) -> the score."""
-    right: Callable[[list[Any], list[Any]], list[bool]]
-    """(answers of the network, true answers) -> which are right, for paired comparisons."""
+    right: Callable[[list[Any], list[Any]], list[bool]] = lambda answers, truths: [
+        one == two for one, two in zip(answers, truths, strict=True)
+    ]
+    """(answers of the network, true answers) -> which are right, for paired comparisons; not asked where answers are judged together."""
     new_answers: bool = False
     """Whether it is asked about answers (people) that training never saw: then whole answers are held out."""
     opponents: Callable[[Input], tuple[Opponent, ...]] = lambda input: ()

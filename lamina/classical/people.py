@@ -13,7 +13,7 @@ from torch import Tensor
 
 from lamina.classical.features import PictureFeatures
 from lamina.classical.fit import Classical, Opponent, Trial, signals_in_batches
-from lamina.classical.sounds import CepstralFeatures
+from lamina.classical.sounds import sound_layers
 from lamina.inputs import Input
 from lamina.layers import Context, Embedding, Layer
 from lamina.metrics import trials_of
@@ -37,14 +37,6 @@ def _picture(*parts: str) -> Callable[[Input, Tensor], list[tuple[str, Layer]]]:
     return lambda input, x: [("features", PictureFeatures(list(parts)))]
 
 
-def _sound(*parts: str) -> Callable[[Input, Tensor], list[tuple[str, Layer]]]:
-    def layers(input: Input, x: Tensor) -> list[tuple[str, Layer]]:
-        first = input.layer(x)
-        return [("input", first), ("features", CepstralFeatures(first.bands, list(parts)))]  # type: ignore[arg-type]
-
-    return layers
-
-
 _PATTERNS = ("a pixel against its 8 neighbors", "58 uniform patterns", "an 8 x 8 grid")
 _GRADIENTS = ("gradients matter, brightness does not", "9 directions", "cells of an eighth of the side")
 _CEPSTRUM = ("loudness in mel bands", "20 cosine coefficients", "mean, deviation and change")
@@ -55,7 +47,7 @@ FACE_OPPONENTS = (
     Opponent("Eigenfaces", _picture("gray_pixels"), ("pca",), ("the face stands still",)),
 )
 """Ahonen et al. 2006 (https://doi.org/10.1109/TPAMI.2006.244); Turk & Pentland 1991 (https://doi.org/10.1162/jocn.1991.3.1.71)."""
-VOICE_OPPONENTS = (Opponent("cepstral statistics", _sound("statistics"), ("lda", "pca"), _CEPSTRUM),)
+VOICE_OPPONENTS = (Opponent("cepstral statistics", sound_layers("statistics"), ("lda", "pca"), _CEPSTRUM),)
 
 
 def fit_people(

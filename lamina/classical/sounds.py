@@ -50,7 +50,7 @@ class CepstralFeatures(Layer):
         return torch.cat(found, 1), context
 
 
-def _layers(*parts: str) -> Callable[[Input, Tensor], list[tuple[str, Layer]]]:
+def sound_layers(*parts: str) -> Callable[[Input, Tensor], list[tuple[str, Layer]]]:
     def layers(input: Input, x: Tensor) -> list[tuple[str, Layer]]:
         first = input.layer(x)
         return [("input", first), ("features", CepstralFeatures(first.bands, list(parts)))]  # type: ignore[arg-type]
@@ -61,10 +61,10 @@ def _layers(*parts: str) -> Callable[[Input, Tensor], list[tuple[str, Layer]]]:
 SOUND_OPPONENTS = (
     Opponent(
         "cepstra in time and their statistics",
-        _layers("statistics", "in_time"),
+        sound_layers("statistics", "in_time"),
         ("kernel", "linear"),
         (*_CEPSTRUM, "mean, deviation and change", "8 stretches of time"),
     ),
-    Opponent("cepstral statistics", _layers("statistics"), ("kernel", "linear"), (*_CEPSTRUM, "mean, deviation and change")),
+    Opponent("cepstral statistics", sound_layers("statistics"), ("kernel", "linear"), (*_CEPSTRUM, "mean, deviation and change")),
 )
 """In the order in which they are tried."""

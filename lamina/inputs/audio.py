@@ -19,7 +19,7 @@ from torch import Tensor
 from lamina.data.inspection import Inspection
 from lamina.data.raw import FileRaw, Raw, ZipRaw
 from lamina.errors import DataError, ModelFileError, sentence
-from lamina.inputs.base import Input, one_tensor
+from lamina.inputs.base import Input, one_tensor, unusable_by_size
 from lamina.layers import Context, Layer, LogMel
 
 SOUND_EXTRA = "pip install 'lamina[sound]'"
@@ -163,11 +163,8 @@ class AudioInput(Input):
 
     def inspect(self, raw: Raw) -> Inspection:
         try:
-            size = raw.size() if isinstance(raw, (FileRaw, ZipRaw)) else len(raw) if isinstance(raw, bytes) else 1
-            if size == 0:
-                return Inspection("empty", "0 bytes")
-            if size > LARGEST_FILE:
-                return Inspection("over-large", f"{size / 1e9:.1f} GB in one file")
+            if (found := unusable_by_size(raw, LARGEST_FILE)) is not None:
+                return found
             sound = _decode(raw)
         except _Unusable as error:
             return Inspection(error.kind, str(error))

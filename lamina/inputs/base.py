@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from lamina.data.inspection import Inspection
-from lamina.data.raw import Raw
+from lamina.data.raw import FileRaw, Raw, ZipRaw
 from lamina.errors import ModelFileError, did_you_mean, sentence
 from lamina.layers import Context, Layer
 
@@ -157,6 +157,14 @@ class Input(ABC):
     def outliers(self, count: int, seed: int) -> list[np.ndarray]:
         """Generated read values that are like no real example."""
         return []
+
+
+def unusable_by_size(raw: Raw, most: int) -> Inspection | None:
+    """Why a file of this size is not even opened; None where it is. Raises OSError."""
+    size = raw.size() if isinstance(raw, (FileRaw, ZipRaw)) else len(raw) if isinstance(raw, bytes) else 1
+    if size == 0:
+        return Inspection("empty", "0 bytes")
+    return Inspection("over-large", f"{size / 1e9:.1f} GB in one file") if size > most else None
 
 
 def one_tensor(items: Sequence[np.ndarray] | np.ndarray | Tensor) -> Tensor:

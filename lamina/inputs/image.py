@@ -25,7 +25,7 @@ from torch import Tensor
 from lamina.data.inspection import Inspection
 from lamina.data.raw import FileRaw, Raw, ZipRaw
 from lamina.errors import DataError, ModelFileError, sentence
-from lamina.inputs.base import Input, one_tensor
+from lamina.inputs.base import Input, one_tensor, unusable_by_size
 from lamina.inputs.faces import EYES, FACES_EXTRA, LOOKED_THROUGH, TALL, aligned, eyes_of, finder_available, ready_crops
 from lamina.layers import Context, Layer, Whiten
 
@@ -242,11 +242,8 @@ class ImageInput(Input):
 
     def inspect(self, raw: Raw) -> Inspection:
         try:
-            size = raw.size() if isinstance(raw, (FileRaw, ZipRaw)) else len(raw) if isinstance(raw, bytes) else 1
-            if size == 0:
-                return Inspection("empty", "0 bytes")
-            if size > LARGEST_FILE:
-                return Inspection("over-large", f"{size / 1e9:.1f} GB in one file")
+            if (found := unusable_by_size(raw, LARGEST_FILE)) is not None:
+                return found
             picture = _open(raw, self.max_pixels)
         except _OverLarge as error:
             return Inspection("over-large", str(error))

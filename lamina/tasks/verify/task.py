@@ -104,10 +104,6 @@ def _remarks(answers: list[Any], truths: list[Any]) -> list[str]:
     return told
 
 
-def _never(answers: list[Any], truths: list[Any]) -> list[bool]:
-    raise NotImplementedError("a single embedding is not right or wrong")
-
-
 VERIFY = Task(
     name="verify",
     question="Is this the same person?",
@@ -118,7 +114,6 @@ VERIFY = Task(
     sizes=lambda input, settings: [settings.width] if settings.width else SIZES,
     recipe=_recipe,
     score=_score,
-    right=_never,
     new_answers=True,
     opponents=lambda input: VOICE_OPPONENTS if isinstance(input, AudioInput) else FACE_OPPONENTS,
     search=fit_people,
