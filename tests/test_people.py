@@ -196,6 +196,9 @@ def test_training_tells_people_apart(album):
     assert score["name"] == "equal error rate" and score["value"] < 0.2 and score["better"] == "lower"
     kinds = {each.kind: each for each in model.verdict.contenders}
     assert set(kinds) == {"deep", "classical", "trivial"} and kinds["trivial"].score.value == 0.5
+    lines = (folder / "runs" / "faces-1" / "events.jsonl").read_text().splitlines()
+    before = next(event for event in map(json.loads, lines) if event["event"] == "before")
+    assert before["loss"] > 1 and before["score"] > 0.3, "the loss is that of training, for the doctor compares them"
     page = (folder / "runs" / "faces-1" / "report.html").read_text()
     assert "Who is let in" in page and "Hardest pairs" in page and "no liveness detection" in page
     again = lamina.load(folder / "door.lamina")

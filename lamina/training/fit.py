@@ -256,14 +256,15 @@ class _Driver:
 
     # ------------------------------------------------------------ checks
 
-    def _evaluate(self, examples: Sequence[int], disguised: bool = False) -> tuple[float, float | None]:
-        """(loss, score) on `examples`, each once, at the resolution and in the number format that training uses now.
+    def _evaluate(self, examples: Sequence[int], disguised: bool = False, together: bool | None = None) -> tuple[float, float | None]:
+        """(loss, score) on `examples`, each once, at the resolution and in the number format that training uses now. Of answers that are
+        judged together the loss is what is missing to the best score, unless `together` is False and the examples are training ones.
 
         `disguised`: with the doubted augmentation.
         """
         detail = self.plan.detail(self.work.leg, max(0, self.done - 1))
         found: list[Tensor] = []
-        scored, together = True, self.output.together
+        scored, together = True, self.output.together if together is None else together
         values: list[Tensor] = []
         targets: list[Tensor] = []
         end = Progress(torch.ones((), device=self.feed.device), torch.zeros((), device=self.feed.device))
@@ -298,6 +299,9 @@ class _Driver:
         """Score and loss of the untrained network, beside those of a clueless guess; on some training examples where none are held out."""
         examples = self._looked_at()
         loss, score = self._evaluate(examples)
+        if self.output.together:  # training has no loss for people whom it does not know
+            known = self.work.train[:: max(1, len(self.work.train) // LOOKED_AT)].tolist()
+            loss = self._evaluate(known, together=False)[0]
         clueless = self.output.clueless([self.feed.targets[index] for index in examples])
         self.tell(Before(self.work.leg, score, loss, clueless[0] if clueless else None, clueless[1] if clueless else None))
 
