@@ -37,6 +37,7 @@ from lamina.tell import (
 
 if TYPE_CHECKING:
     from lamina.model import Model
+    from lamina.people import Decision
 
 BEGUN = time.monotonic()
 READING = ("path_column", "label_column", "group", "max_pixels", "samples_from", "cache", "threads")
@@ -363,9 +364,7 @@ def verify(
 ) -> None:
     """Is FILE of NAME? Exit code 0: accepted; 7: not."""
     found = _load(model, {}).people(store, key, create=False).verify(name, file, false_accept)
-    _show(dataclasses.asdict(found), json_, tell_decision, _screen(json_))
-    if not found.accepted:
-        raise typer.Exit(NotAccepted.exit_code)
+    _decided(found, json_)
 
 
 @app.command()
@@ -379,6 +378,11 @@ def identify(
 ) -> None:
     """Whose is FILE, of the people enrolled? Exit code 0: somebody's; 7: nobody's."""
     found = _load(model, {}).people(store, key, create=False).identify(file, false_accept)
+    _decided(found, json_)
+
+
+def _decided(found: Decision, json_: bool) -> None:
+    """Told, and as the exit code."""
     _show(dataclasses.asdict(found), json_, tell_decision, _screen(json_))
     if not found.accepted:
         raise typer.Exit(NotAccepted.exit_code)

@@ -133,9 +133,9 @@ class People:
         """
         raw = _raw(file)
         count = max(1, self.store.count())
-        wanted = self.opening(false_accept) if false_accept is not None else None
-        each = (false_accept if wanted is not None and false_accept is not None else USUAL) / count
-        opening = self._strictest_for(each)
+        if false_accept is not None:
+            self.opening(false_accept)  # a rate that is none, or that the people held out do not support, is refused
+        opening = self._strictest_for((USUAL if false_accept is None else false_accept) / count)
         rate, bound = (min(1.0, share * count) for share in (opening.rate, opening.bound))
         if reason := self.model.input.unfit(raw):
             return Decision(False, None, 0.0, opening.threshold, rate, bound, reason)
