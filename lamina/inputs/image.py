@@ -72,9 +72,10 @@ COPY_LARGEST = 40.0
 """… and nowhere (on 8 x 8 block means) by more than this."""
 CROP, CROP_FROM = 0.35, 64
 """Random crops keep at least this share of the area, of pictures from this side on."""
-FACE_SHIFT, TURN, NEAR, LIGHT = 0.05, 8.0, 0.10, 0.5
-"""Augmentation of faces: largest shift (a share of the side), turn (degrees), change of size (a share), and of light (gamma in powers of
-two, contrast as a share)."""
+FACE_SHIFT, MANY_FACES = (0.05, 0.075), 4_000
+"""Augmentation of faces: largest shift, as a share of the side, for fewer and for at least so many; and in proportion to it …"""
+TURN, NEAR, LIGHT = 160.0, 2.0, 10.0
+"""… the largest turn (degrees), change of size (a share), and of light (gamma in powers of two, contrast as a share); see also CUTOUT."""
 OFF_PLACE = 0.06
 """A face whose eyes lie farther than this (a share of the side) from those of the training pictures is brought there first."""
 LEAST_FACE, JUDGED_SIDE = 24, 64
@@ -145,7 +146,7 @@ class ImageInput(Input):
             self,
             side=side,
             channels=channels,
-            shift=FACE_SHIFT if self.faces else 1 / 8 if side < 16 else 2 / 28,
+            shift=FACE_SHIFT[len(shapes) >= MANY_FACES] if self.faces else 1 / 8 if side < 16 else 2 / 28,
             crop=CROP if side >= CROP_FROM and not self.faces else 0.0,
             cutout=CUTOUT if side >= 16 and (len(shapes) < CUTOUT_BELOW or self.faces) else 0.0,
             mirror=self.faces or self.mirror,
@@ -339,7 +340,7 @@ class ImageInput(Input):
         """
         mirrored = draws[:, 0] >= 0.5 if self.mirror else torch.zeros(len(x), dtype=torch.bool, device=x.device)
         if self.faces:
-            x = _random_light(_random_pose(x, draws, mirrored), draws)
+            x = _random_light(_random_pose(x, draws, mirrored, self.shift), draws, self.shift * LIGHT)
         elif self.crop:
             x = _random_crop(x, draws, mirrored, self.crop, detail)
         else:
@@ -462,17 +463,17 @@ def _random_crop(x: Tensor, draws: Tensor, mirrored: Tensor, smallest: float, de
     return resized.round_().clamp_(0, 255).to(torch.uint8).permute(0, 2, 3, 1)
 
 
-def _random_pose(x: Tensor, draws: Tensor, mirrored: Tensor) -> Tensor:
-    """Each picture turned, nearer or farther, wider or narrower and moved, by a little."""
+def _random_pose(x: Tensor, draws: Tensor, mirrored: Tensor, shift: float) -> Tensor:
+    """Each picture turned, nearer or farther, wider or narrower and moved, by up to a share `shift` of the side."""
     spread = 2 * draws - 1
-    turn = spread[:, 7] * math.radians(TURN)
-    near, wide = 1 + NEAR * spread[:, 3], 1 + NEAR / 2 * spread[:, 4]
+    turn = spread[:, 7] * math.radians(TURN * shift)
+    near, wide = 1 + NEAR * shift * spread[:, 3], 1 + NEAR * shift / 2 * spread[:, 4]
     along, across = turn.cos() * near, turn.sin() * near
     side = torch.where(mirrored, -1.0, 1.0)
     window = torch.stack(
         [
-            torch.stack([along * wide * side, -across, 2 * FACE_SHIFT * spread[:, 1]], 1),
-            torch.stack([across * wide * side, along, 2 * FACE_SHIFT * spread[:, 2]], 1),
+            torch.stack([along * wide * side, -across, 2 * shift * spread[:, 1]], 1),
+            torch.stack([across * wide * side, along, 2 * shift * spread[:, 2]], 1),
         ],
         1,
     )
@@ -481,12 +482,12 @@ def _random_pose(x: Tensor, draws: Tensor, mirrored: Tensor) -> Tensor:
     return moved.round_().clamp_(0, 255).to(torch.uint8).permute(0, 2, 3, 1)
 
 
-def _random_light(x: Tensor, draws: Tensor) -> Tensor:
+def _random_light(x: Tensor, draws: Tensor, most: float) -> Tensor:
     """Each picture under another light: gamma, contrast and brightness."""
     gamma, contrast, bright = (2 * draws[:, 8:11] - 1).T[:, :, None, None, None]
-    light = (x.float() / 255).clamp_min(1e-3) ** torch.exp2(LIGHT * gamma)
+    light = (x.float() / 255).clamp_min(1e-3) ** torch.exp2(most * gamma)
     middle = light.mean((1, 2, 3), keepdim=True)
-    light = (light - middle) * (1 + LIGHT * contrast) + middle + 0.3 * LIGHT * bright
+    light = (light - middle) * (1 + most * contrast) + middle + 0.3 * most * bright
     return (light * 255).round_().clamp_(0, 255).to(torch.uint8)
 
 

@@ -19,18 +19,19 @@ class Flatten(Layer):
 
 
 class Projection(Layer):
-    """Weighted sums without bias, each brought to mean 0 and deviation 1 over the batch: [N, inputs] -> [N, outputs]."""
+    """Weighted sums without bias, each brought to mean 0 and deviation 1 over the batch: [N, inputs] -> [N, outputs]. Some of what comes in
+    is dropped in training."""
 
     kind = "projection"
 
-    def __init__(self, inputs: int, outputs: int) -> None:
+    def __init__(self, inputs: int, outputs: int, dropout: float = 0.0) -> None:
         super().__init__()
-        self.inputs, self.outputs = inputs, outputs
+        self.inputs, self.outputs, self.dropout = inputs, outputs, dropout
         self.weights = nn.Linear(inputs, outputs, bias=False)
         self.norm = nn.BatchNorm1d(outputs, affine=False)
 
     def forward(self, x: Tensor, context: Context) -> tuple[Tensor, Context]:
-        return self.norm(self.weights(x)), context
+        return self.norm(self.weights(F.dropout(x, self.dropout, self.training))), context
 
 
 class Embedding(Layer):
