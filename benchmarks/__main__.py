@@ -26,6 +26,13 @@ voices        AN4: equal error rate of speakers never seen, five folds; borrowed
 faces         LFW: pairs of people never seen; ORL started from that model
 promise       measured false accepts of people never seen against the promised rate and its bound, in 20 draws
 search        one picture or 3 s of sound verified; one identified among 100,000 templates
+shakespeare   tiny Shakespeare by characters, --minutes 1 and 10
+plain         against a plain script with nanoGPT's settings for a CPU, in as much time
+tokens        training tokens a second beside a plain GPT of the same size; local MFU
+generation    tokens a second, one text and eight at once
+texts         IMDb, SST-2, TREC and SMS spam with their verdicts
+conversations answers that end by themselves, of a model tuned on instructions
+corpus        100 MB of text: time and memory until the first step
 gpu           on an NVIDIA GPU: CIFAR-10 by seconds of training, local MFU, examples per second, answers per second
 coverage      how often the paired interval holds the true difference
 """
@@ -41,7 +48,7 @@ from collections.abc import Callable
 from datetime import date
 from typing import Any
 
-from benchmarks import accuracy, gpu, inside, people, scale, speed, truths, verdict
+from benchmarks import accuracy, gpu, inside, people, scale, speed, truths, verdict, words
 from benchmarks.common import RESULTS, joined
 from benchmarks.doctor import doctor
 from benchmarks.peers import peers
@@ -54,6 +61,7 @@ ALL: dict[str, Callable[[argparse.Namespace], dict[str, Any]]] = {
         verdict.classical, verdict.verdicts, verdict.suspects, verdict.coverage, verdict.curves, truths.truths,
         doctor, inside.atlas, inside.activations,
         people.spoken, people.commands, people.voices, people.faces, people.promise, people.search,
+        words.shakespeare, words.plain, words.tokens, words.generation, words.texts, words.conversations, words.corpus,
     )
 }  # fmt: skip
 

@@ -59,7 +59,7 @@ def _epochs_within(budget: float) -> float:
 
     x, output = torch.randint(256, (512, 32, 32, 3), dtype=torch.uint8), ClassesOutput(labels=tuple("abcdefghij"))
     network = RECOGNIZE.network(ImageInput(32, 3), output, 64, x)
-    recipe, examples = RECOGNIZE.recipe(50_000), LEARNED * 50_000
+    recipe, examples = RECOGNIZE.recipe(50_000, ImageInput()), LEARNED * 50_000
     side = round(32 * recipe.coarse)
     full, coarse = flops_per_example(network, x[:2], Context()), flops_per_example(network, x[:2, :side, :side], Context())
     return float(0.999 * budget / examples / (recipe.coarse_until * coarse + (1 - recipe.coarse_until) * full))

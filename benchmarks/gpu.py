@@ -89,6 +89,7 @@ def step_speeds(device: str, width: int, best: float, count: int, names: list[st
     """By way: seconds of a step at both resolutions, examples per second, local MFU; where a way fails, its reason."""
     import torch
 
+    from lamina.inputs import ImageInput
     from lamina.tasks.recognize.task import RECOGNIZE
 
     feed = _feed(count, device=device)
@@ -98,7 +99,7 @@ def step_speeds(device: str, width: int, best: float, count: int, names: list[st
         try:
             begun = time.perf_counter()
             seconds = []
-            for detail in (1.0, RECOGNIZE.recipe(LEARNED).coarse):
+            for detail in (1.0, RECOGNIZE.recipe(LEARNED, ImageInput()).coarse):
                 step, flops = _lamina_steps(feed, "bf16", BATCH, detail=detail, width=width, **WAYS[name])
                 timed(step, device, SETTLED)
                 each = [timed(step, device, STEPS // 3) for _ in range(3)]
@@ -145,13 +146,14 @@ def summary(answers: list[dict[str, Any]]) -> dict[str, Any]:
 
 def answering(device: str, count: int = 10_000) -> dict[str, Any]:
     """Answers in fp32 of a network on the device, from arrays in memory: many, and one at a time."""
+    from lamina.inputs import ImageInput
     from lamina.model import Model
     from lamina.tasks.recognize.task import RECOGNIZE
 
     feed = _feed(count)
     pictures = list(feed.values.array)
     x = feed.input.collate(feed.values.take(range(512)))[0]
-    network = RECOGNIZE.network(feed.input, feed.output, RECOGNIZE.recipe(LEARNED).size, x)
+    network = RECOGNIZE.network(feed.input, feed.output, RECOGNIZE.recipe(LEARNED, ImageInput()).size, x)
     model = Model("recognize", feed.input, network.eval().to(device), feed.output)
     model.predict(pictures[:512])
     single = sorted(timed(lambda number=number: model.predict(pictures[number]), device, 1) for number in range(200))

@@ -70,6 +70,7 @@ def _lamina_steps(
     """(a function that makes one whole training step as the loop does, FLOPs of a step); `ways` are the plan's captured and compiled."""
     import torch
 
+    from lamina.inputs import ImageInput
     from lamina.tasks.recognize.task import RECOGNIZE
     from lamina.training.distributed import World
     from lamina.training.forecast import SCHEDULE, _flops, placed
@@ -78,7 +79,7 @@ def _lamina_steps(
     from lamina.training.optimizer import make_optimizer
     from lamina.training.plan import Plan
 
-    recipe = RECOGNIZE.recipe(50_000)
+    recipe = RECOGNIZE.recipe(50_000, ImageInput())
     x = feed.input.collate(feed.values.take(range(512)))[0]
     network = placed(RECOGNIZE.network(feed.input, feed.output, width or recipe.size, x), feed.device)
     fixed = {"task": "recognize", "seed": 0, "threads": torch.get_num_threads(), "device": str(feed.device), "steps": 10**6}
@@ -119,11 +120,14 @@ def _plain_steps(feed: Any, batch: int) -> Callable[[], None]:
     import torch
     from torch.utils.data import DataLoader, Dataset
 
+    from lamina.inputs import ImageInput
     from lamina.layers import Context
     from lamina.tasks.recognize.task import RECOGNIZE
 
     array, targets = feed.values.array, feed.targets
-    network = RECOGNIZE.network(feed.input, feed.output, RECOGNIZE.recipe(50_000).size, torch.from_numpy(feed.values.take(range(512))))
+    network = RECOGNIZE.network(
+        feed.input, feed.output, RECOGNIZE.recipe(50_000, ImageInput()).size, torch.from_numpy(feed.values.take(range(512)))
+    )
 
     class Pictures(Dataset):
         def __len__(self) -> int:
@@ -171,6 +175,7 @@ def speed(options: argparse.Namespace) -> dict[str, Any]:
     import torch
 
     import lamina  # noqa: F401 (sets how threads wait)
+    from lamina.inputs import ImageInput
     from lamina.tasks.recognize.task import RECOGNIZE
     from lamina.training.device import keep_memory
 
@@ -179,7 +184,7 @@ def speed(options: argparse.Namespace) -> dict[str, Any]:
     batch, rounds = 256, options.rounds or 12
     parts: dict[str, float] = {}
     runs = {name: _lamina_steps(_feed(), name, batch, parts if name == "bf16" else None) for name in ("bf16", "fp32")}
-    runs["coarse"] = _lamina_steps(_feed(), "bf16", batch, detail=RECOGNIZE.recipe(50_000).coarse)
+    runs["coarse"] = _lamina_steps(_feed(), "bf16", batch, detail=RECOGNIZE.recipe(50_000, ImageInput()).coarse)
     plain, other_end = multiprocessing.get_context("spawn").Pipe()
     child = multiprocessing.get_context("spawn").Process(target=_plain_process, args=(other_end, batch, options.threads or 2), daemon=True)
     child.start()
@@ -212,7 +217,7 @@ def speed(options: argparse.Namespace) -> dict[str, Any]:
     _, times = timed(lambda: (rounds_of(), plain.send(False), child.join()))
     mfu = {name: runs[name][1] / statistics.median(used[name]) / max(products[name]) for name in products}
     ratios = [plain_one / ours for plain_one, ours in zip(used["plain"], used["bf16"], strict=True)]
-    coarse_until = RECOGNIZE.recipe(50_000).coarse_until
+    coarse_until = RECOGNIZE.recipe(50_000, ImageInput()).coarse_until
     mixed = [coarse_until * coarse + (1 - coarse_until) * full for coarse, full in zip(used["coarse"], used["bf16"], strict=True)]
     waiting = parts["waiting_with_augmentation"] - parts["augmentation"]
     return {
@@ -239,13 +244,14 @@ def predict(options: argparse.Namespace) -> dict[str, Any]:
     import torch
 
     import lamina
+    from lamina.inputs import ImageInput
     from lamina.model import Model
     from lamina.tasks.recognize.task import RECOGNIZE
     from lamina.training.inference import COMPARED, answering_precision
 
     feed = _feed(10_000)
     pictures = feed.values.array
-    network = RECOGNIZE.network(feed.input, feed.output, RECOGNIZE.recipe(50_000).size, torch.from_numpy(pictures[:512]))
+    network = RECOGNIZE.network(feed.input, feed.output, RECOGNIZE.recipe(50_000, ImageInput()).size, torch.from_numpy(pictures[:512]))
     precision = answering_precision(network, feed.input, feed.output, feed.batch(np.arange(COMPARED)), "bf16")
     with tempfile.TemporaryDirectory() as place:
         made = Model("recognize", feed.input, network.eval(), feed.output, precision=precision)

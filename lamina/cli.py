@@ -40,8 +40,19 @@ if TYPE_CHECKING:
     from lamina.people import Decision
 
 BEGUN = time.monotonic()
-READING = ("path_column", "label_column", "group", "max_pixels", "samples_from", "cache", "threads")
+READING = ("path_column", "label_column", "text_column", "group", "max_pixels", "samples_from", "cache", "threads")
 """Fields of Settings that commands which only read data take."""
+SAMPLING: dict[str, tuple[Any, Any, str]] = {
+    "tokens": (int, 200, "At most so many tokens are made."),
+    "temperature": (float, 0.8, "Below 1 the likely becomes more likely; 0: always the likeliest."),
+    "top_k": (int, 0, "Only the so many likeliest tokens; 0 = all."),
+    "top_p": (float, 1.0, "Only the likeliest tokens that together have this probability."),
+    "min_p": (float, 0.0, "Only tokens with at least this share of the likeliest's probability."),
+    "repetition_penalty": (float, 1.0, "Tokens that were there already count so many times less."),
+    "stop": (list[str] | None, None, "The text ends before this; may be given several times."),
+    "seed": (int, 0, "The same seed makes the same text."),
+}
+"""Fields of lamina.generation.Sampling, their types, usual values and help."""
 ANSWER_COLUMNS = ("file", "label", "probability", "unknown", "error", "top")
 USAGE_ERROR: type[Exception] = typer.BadParameter.__mro__[1]
 COMMAND_ERROR: type[Exception] = typer.BadParameter.__mro__[2]
@@ -132,7 +143,7 @@ def _curve_in_time_left(model: Model, data: str, minutes: float | None, screen: 
     from lamina.studies import curve_minutes, learning_curve
 
     left = (minutes or 0.0) - (time.monotonic() - BEGUN) / 60
-    if model.verdict is None or model.output.together or left < curve_minutes(model):
+    if model.verdict is None or model.output.together or model.output.measured or left < curve_minutes(model):
         return None
     screen.say(f"Curve       {left:.1f} minutes are left: what would more examples bring? (Ctrl-C leaves it out)")
     try:
@@ -388,6 +399,102 @@ def _decided(found: Decision, json_: bool) -> None:
         raise typer.Exit(NotAccepted.exit_code)
 
 
+def with_sampling(command: Callable) -> Callable:
+    """Give a command a flag for each field of Sampling, passed on as **sampling beside the settings."""
+    flags = []
+    for name, (kind, usual, told) in SAMPLING.items():
+        option = Annotated[kind, typer.Option("--" + name.replace("_", "-"), help=told)]  # type: ignore[valid-type]
+        flags.append(inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=usual, annotation=option))
+
+    def run(*arguments: Any, **keywords: Any) -> None:
+        given = {name: keywords.pop(name) for name in SAMPLING}
+        given["stop"] = tuple(given["stop"] or ())
+        command(*arguments, **keywords, sampling=given)
+
+    signature = inspect.signature(command, eval_str=True)
+    own = [parameter for name, parameter in signature.parameters.items() if name != "sampling"]
+    run.__signature__ = inspect.Signature([*own, *flags])  # type: ignore[attr-defined]
+    run.__name__, run.__doc__ = command.__name__, command.__doc__
+    run.__annotations__ = {parameter.name: parameter.annotation for parameter in [*own, *flags]}
+    return run
+
+
+@app.command()
+@with_sampling
+def generate(
+    model: ModelPath,
+    prompt: Annotated[str, typer.Argument(help="How the text begins; - reads it from stdin; empty: from nothing.")] = "",
+    count: Annotated[int, typer.Option(help="So many texts are made at once.")] = 1,
+    json_: Json = False,
+    *,
+    sampling: dict[str, Any],
+) -> None:
+    """Go on with PROMPT, token by token, as the model learned from its texts."""
+    opened, begun = _load(model, {}), sys.stdin.read() if prompt == "-" else prompt
+    if not 1 <= count <= 1024:
+        raise UsageError(sentence("--count", "be between 1 and 1024", count))
+    made, alone = [""] * count, count == 1 and not json_
+    if (tokens := opened.tokens_of(begun)) >= opened.input.window:
+        Screen(sys.stderr).warn(f"The prompt has {tokens} tokens; the network sees the last {opened.input.window - 1} of them.")
+    print(begun if alone else "", end="", flush=True)
+    for row, piece in opened.stream([begun] * count, **sampling):
+        made[row] += piece
+        print(piece if alone else "", end="", flush=True)
+    if json_:
+        _print_json([{"prompt": begun, "text": text} for text in made])
+    else:
+        print("" if alone else "\n\n".join(f"[{number + 1}]\n{begun}{text}" for number, text in enumerate(made)))
+
+
+@app.command()
+@with_sampling
+def chat(
+    model: ModelPath,
+    system: Annotated[str, typer.Option(help="What the assistant is told before the conversation.")] = "",
+    json_: Json = False,
+    *,
+    sampling: dict[str, Any],
+) -> None:
+    """Talk with a model that was trained on conversations: a line is a turn; an empty line or Ctrl-D ends it."""
+    opened = _load(model, {})
+    turns: list[tuple[str, str]] = [("system", system)] if system else []
+    asked = sys.stdin.isatty() and not json_
+    while said := _asked("> " if asked else ""):
+        turns.append(("user", said))
+        answer = ""
+        for piece in opened.chat(turns, **sampling):
+            answer += piece
+            print("" if json_ else piece, end="", flush=True)
+        turns.append(("assistant", answer.strip() or "…"))
+        print("" if json_ else "\n", end="", flush=True)
+    if json_:
+        _print_json([{"role": role, "content": text} for role, text in turns])
+
+
+def _asked(prompt: str) -> str:
+    try:
+        return input(prompt).strip()
+    except EOFError:
+        return ""
+
+
+@app.command()
+def export(
+    model: ModelPath,
+    out: Annotated[Path, typer.Argument(help="The folder to write.")],
+    to: Annotated[str, typer.Option(help="The format: huggingface.")] = "huggingface",
+    json_: Json = False,
+) -> None:
+    """Write MODEL in a format that other software loads; refused unless it answers alike."""
+    from lamina.export import write_folder
+
+    if to != "huggingface":
+        raise UsageError(sentence("--to", "be huggingface", to))
+    largest = write_folder(_load(model, {}), out)
+    found = {"folder": str(out), "format": to, "largest_difference": largest}
+    _print_json(found) if json_ else print(f"{out}: the largest difference of logits is {largest:.1e}")
+
+
 @app.command()
 def people(model: ModelPath, store: StoreFolder = "", key: KeyFile = "", json_: Json = False) -> None:
     """List the people who are enrolled with MODEL."""
@@ -551,7 +658,8 @@ def show(model: ModelPath, json_: Json = False) -> None:
         print(f"Score: {Score(**card['score'])} on {card['score']['n']} examples" + (", cross-fitted" if card["cross_fitted"] else ""))
         if opened.verdict:
             print(f"Verdict: {opened.verdict.sentence}")
-        print(f"Classes: {', '.join(card['classes'])}")
+        if any(card["classes"]):
+            print(f"Classes: {', '.join(card['classes'])}")
         parts = ", ".join(f"{count} {part}" for part, count in card["examples"].items())
         print(f"Data: {card['data']['path']} ({parts}, {card['excluded']} excluded)")
         versions = ", ".join(f"{name} {version}" for name, version in card["versions"].items())

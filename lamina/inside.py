@@ -39,7 +39,8 @@ from lamina.explain import (
     with_random_weights,
 )
 from lamina.explain.layers import BATCH, LOOKED_AT
-from lamina.layers import Context
+from lamina.inputs import TextInput
+from lamina.layers import Context, Same
 from lamina.metrics import paired_interval
 from lamina.model import Material, Model, load
 from lamina.networks import Network
@@ -51,9 +52,11 @@ from lamina.report.page import FACTS, LAYERS
 from lamina.screen import Screen
 from lamina.settings import cores
 from lamina.studies import read_again
+from lamina.tasks import find_task
 from lamina.training.events import read_events
 from lamina.training.run import open_run
 from lamina.training.snapshots import FOLDER, MOMENTS, snapshots_of
+from lamina.training.windows import cut_into_windows
 
 PROBED = 2_000
 """Most examples that a probe learns from, and as many that it is scored on."""
@@ -80,6 +83,7 @@ def layers(model: Model, data: Any = None, *, screen: Screen | None = None) -> d
     layers with random weights (where the layers were trained here); what moves its most telling units; a unit, a step and some answers
     opened; and how all that came about. Kept in the run folder as layers.json, and drawn in its report. Raises the errors of lamina.errors.
     """
+    _has_signals(model)
     model, screen = _here(model), screen or Screen(quiet=True)
     feed, split, names = _material(model, data, screen)
     learned, tested, held_out = _parts(split)
@@ -120,11 +124,12 @@ def layers(model: Model, data: Any = None, *, screen: Screen | None = None) -> d
 
 def layers_seconds(model: Model) -> float:
     """What `layers` takes on data that are at hand, from the time of some answers; cautious."""
+    _has_signals(model)
     if model.material is None:
         return 60.0
     feed, split, _ = model.material
     learned = np.array(split.indices("train"))
-    x, context = feed.input.collate(feed.values.take(learned[:BATCH]))
+    x, context = feed.input.collate(feed.values.take(learned[: 2 if model.output.measured else BATCH]))
     with torch.no_grad():
         model.network.eval()(x, context)
         start = time.monotonic()
@@ -370,6 +375,12 @@ def _here(model: Model) -> Model:
     return dataclasses.replace(model, network=copy.deepcopy(model.network).cpu()) if there else model
 
 
+def _has_signals(model: Model) -> None:
+    """Raises UsageError for a model of counts, whose layers have no signals of plain numbers."""
+    if isinstance(model.network.stack[0], Same):
+        raise UsageError(sentence("`layers`", "be asked of a network with signals", f"a model of counts ({model.network.stack[-1].kind})"))
+
+
 def _must_be_trained(model: Model, what: str) -> None:
     way = model.card.get("way", "deep")
     if way != "deep":
@@ -393,8 +404,14 @@ def _material(model: Model, data: Any, screen: Screen) -> Material:
         return model.material
     settings, report, split = read_again(model, data, screen)
     torch.set_num_threads(cores(settings))
-    input = model.input.single()
+    input, task = model.input.single(), find_task(model.task)
     decoded = decode(report.examples.raws, [inspection.content for inspection in report.inspections], input, settings, screen)
+    if not task.labeled:
+        assert isinstance(input, TextInput)
+        texts = [np.asarray(decoded.take([index])[0]) for index in range(len(report.examples))]
+        feed, names, parts = cut_into_windows(texts, report.examples.names, split.parts, input, model.output, torch.device("cpu"))
+        model.material = Material(feed, Split(parts, None, 0, []), names)
+        return model.material
     targets = [model.output.encode(answer) for answer in report.examples.answers]
     model.material = Material(Feed(decoded, targets, input, model.output, torch.device("cpu")), split, list(report.examples.names))
     return model.material

@@ -93,6 +93,32 @@ def mean_recall(found: Sequence[str], truths: Sequence[str]) -> float:
 MOST_EACH = 10
 """Examples of one person that are compared with others: a person with hundreds of pictures would decide alone."""
 MOST_PAIRS = 200_000
+FEW_STRETCHES = 8
+BLOCKS = 50
+"""Stretches of neighbors into which examples of one text are put together before they are drawn anew: neighbors are alike."""
+
+
+def drawn_ratios(above: np.ndarray, below: np.ndarray) -> tuple[float, np.ndarray]:
+    """(sum(above) / sum(below) over n examples in their order, the same [RESAMPLED] with stretches of them drawn anew; the same stretches
+    for all above and below of one length) (block bootstrap: Kuensch 1989, https://doi.org/10.1214/aos/1176347265)."""
+    count = min(BLOCKS, len(above))
+    sums = np.stack([np.add.reduceat(each, np.linspace(0, len(each), count, endpoint=False).astype(np.int64)) for each in (above, below)])
+    drawn = np.random.Generator(np.random.Philox(key=len(above))).integers(0, count, (RESAMPLED, count))
+    ratio = float(above.sum() / max(1e-9, below.sum()))
+    if count < FEW_STRETCHES:
+        return ratio, ratio * np.linspace(0, 2, RESAMPLED)
+    return ratio, sums[0][drawn].sum(1) / np.maximum(1e-9, sums[1][drawn].sum(1))
+
+
+def ratio_interval(above: np.ndarray, below: np.ndarray, confidence: float = 0.95) -> tuple[float, float]:
+    """Interval of sum(above) / sum(below), by `drawn_ratios`."""
+    ratio, drawn = drawn_ratios(above, below)
+    low, high = np.quantile(drawn, [(1 - confidence) / 2, (1 + confidence) / 2])
+    if len(above) < FEW_STRETCHES:  # so few tell next to nothing
+        return 0.0, 2 * ratio
+    return float(low), float(high)
+
+
 RESAMPLED = 400
 MOST_ALIKE = 1.0009
 """A threshold that nobody reaches."""

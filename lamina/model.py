@@ -32,9 +32,9 @@ from lamina.data.read import read_examples
 from lamina.data.split import Split
 from lamina.data.tables import read_answers
 from lamina.errors import DataError, LaminaError, ModelFileError, UsageError, did_you_mean, sentence
-from lamina.inputs import Input, build_input
+from lamina.inputs import Input, TextInput, build_input
 from lamina.networks import Network, build_network
-from lamina.outputs import Answer, Output, build_output
+from lamina.outputs import Answer, NextOutput, Output, build_output
 from lamina.screen import Screen
 from lamina.settings import Settings, make_settings
 from lamina.task import Score
@@ -193,6 +193,42 @@ class Model:
         """Forget a person: no byte of the template stays in the store."""
         self.people().revoke(name)
 
+    # ------------------------------------------------------------ texts (lamina.generation)
+
+    def generate(self, prompt: str | Sequence[str] = "", **sampling: Any) -> Any:
+        """How a text goes on, without the prompt: one text, or a list for a list of prompts. `sampling` are the fields of Sampling."""
+        prompts = [prompt] if isinstance(prompt, str) else list(prompt)
+        made = [""] * len(prompts)
+        for row, piece in self.stream(prompts, **sampling):
+            made[row] += piece
+        return made[0] if isinstance(prompt, str) else made
+
+    def tokens_of(self, text: str) -> int:
+        """How many tokens a text has."""
+        self._speaks()
+        assert isinstance(self.input, TextInput)
+        return len(self.input.cutter.encode(text, add_special_tokens=False).ids)
+
+    def stream(self, prompts: Sequence[str], **sampling: Any) -> Iterator[tuple[int, str]]:
+        """(number of the prompt, the next piece of its text), as they are made."""
+        from lamina.generation import Sampling, generate
+
+        self._speaks()
+        return generate(self, prompts, Sampling(**sampling))
+
+    def chat(self, turns: Sequence[tuple[str, str]], **sampling: Any) -> Iterator[str]:
+        """What the assistant says after these turns of (role, text), piece by piece."""
+        from lamina.generation import Sampling, reply
+
+        self._speaks()
+        return reply(self, turns, Sampling(**sampling))
+
+    def _speaks(self) -> None:
+        if not isinstance(self.output, NextOutput):
+            raise UsageError(
+                sentence("The model", "be one that learned what comes next", f"a model that does {self.task}", "Use `lamina predict`.")
+            )
+
     # ------------------------------------------------------------ answers
 
     def predict(self, source: Any) -> Any:
@@ -203,6 +239,8 @@ class Model:
         One value gives one Prediction; a folder, a glob, a list or an array of several pictures gives a list. A file that
         cannot be read gives a Prediction with `error`. Raises DataError when nothing matches.
         """
+        if self.output.measured:
+            raise UsageError(sentence("The model", "have answers", f"a model that does {self.task}", "Use `lamina generate`."))
         if self.output.together:
             raise UsageError(
                 sentence(
@@ -214,7 +252,9 @@ class Model:
             )
         if (rows := self.input.rows(source)) is not None:
             found = self._predict_all([name for name, _ in rows], [raw for _, raw in rows])
-            return found[0] if isinstance(source, dict) or (isinstance(source, np.ndarray) and source.ndim == 1) else found
+            alone = isinstance(source, dict) or (isinstance(source, np.ndarray) and source.ndim == 1)
+            alone = alone or (isinstance(source, str) and rows[0][1] == source)
+            return found[0] if alone else found
         if isinstance(source, (str, os.PathLike)):
             path = os.fspath(source)
             if os.path.isfile(path):
@@ -240,6 +280,8 @@ class Model:
         """The score with what belongs to it; `against` is a table of another system's answers to the same examples. Raises DataError."""
         from lamina.tasks import find_task
 
+        if self.output.measured:
+            return self._evaluate_texts(data, settings, screen, against)
         examples = self._test_examples(data, settings, screen)
         if self.output.together:
             return self._evaluate_together(examples, screen, against)
@@ -288,8 +330,40 @@ class Model:
         except ValueError as error:
             raise DataError(sentence(f"The data {examples.source}", "show two people, one of them twice", str(error))) from error
 
+    def _evaluate_texts(self, data: Any, settings: Settings, screen: Screen, against: str) -> Evaluation:
+        """How much texts surprise it, each token asked for once."""
+        from lamina.data.texts import read_texts
+        from lamina.tasks import find_task
+        from lamina.training.windows import cut_into_windows
+
+        if against:
+            raise UsageError(sentence("--against", "be given for answers that are labels", f"a model that does {self.task}"))
+        assert isinstance(self.input, TextInput)
+        examples = read_texts(data, settings, self.input)
+        if not isinstance(data, (str, os.PathLike)) or self._learned_from(os.fspath(data)) or os.path.isdir(data):
+            examples = self._tested_only(examples, data, screen)  # else a document's own end is no more of a test than its beginning
+        values, errors = self._read_some(list(examples.raws))
+        names = [name for name, error in zip(examples.names, errors, strict=True) if error is None]
+        for name, error in zip(examples.names, errors, strict=True):
+            if error is not None:
+                screen.warn(f"{name}: {error}")
+        if not values:
+            raise DataError(sentence(f"The data {examples.source}", "hold at least one readable text", 0))
+        device = next(iter(self.network.state_dict().values())).device
+        feed, places, _ = cut_into_windows(values, names, ["test"] * len(names), self.input, self.output, device)
+        batches = feed.in_order(range(len(places)), BATCH)
+        answers = [
+            each
+            for part in each_batch(self.network, self.input, self.output, batches, self.precision)
+            for each in self.output.decode(part.values, part.context)
+        ]
+        return Evaluation(find_task(self.task).score(answers, [""] * len(answers)), len(errors) - len(values), 0)
+
     def _test_examples(self, data: Any, settings: Settings, screen: Screen) -> Examples:
-        examples = read_examples(data, settings, [self.input], least_labels=1)
+        return self._tested_only(read_examples(data, settings, [self.input], least_labels=1), data, screen)
+
+    def _tested_only(self, examples: Examples, data: Any, screen: Screen) -> Examples:
+        """Their test part, where parts are given; all of them else."""
         test = [index for index, part in enumerate(examples.parts) if part == "test"]
         if test:
             screen.say(f"Only the test part is scored: {len(test)} of {len(examples)} examples.")

@@ -18,7 +18,7 @@ from lamina.errors import UsageError, did_you_mean, sentence
 @dataclass(frozen=True)
 class Settings:
     task: str = "auto"
-    """What to learn: auto, recognize (what is this?) or verify (is this the same person?)."""
+    """What to learn: auto, recognize (what is this?), verify (is this the same person?) or language (what comes next?)."""
     minutes: float | None = None
     """Time for the whole command, in minutes; may be a fraction."""
     epochs: float | None = None
@@ -45,6 +45,8 @@ class Settings:
     """How much rare classes count in training: 0 = as often as they occur, 1 = each class alike."""
     start_from: str = ""
     """Layers to begin with: a .lamina or .onnx file, a folder with safetensors, efficientnet-lite0 or nothing; empty = by the data."""
+    low_rank: int = 0
+    """With --start-from a language model: learn only so many directions beside each matrix (LoRA); 0 = all, or 16 where memory is short."""
     seeds: int = 1
     """Networks to train from different seeds, so that the verdict's interval holds chance in training, too; --minutes are for all."""
     verdict_share: float = 0.2
@@ -57,6 +59,12 @@ class Settings:
     """Table only: the column with the file of each example; empty = found by its name."""
     label_column: str = ""
     """Table only: the column with the label of each example; empty = found by its name."""
+    text_column: str = ""
+    """Table only: the column with the text of each example; empty = found by its name or its content."""
+    tokens: str = "auto"
+    """Texts: what one token is: auto (from the data), characters, bytes, or how many pieces of text are learned, such as 4096."""
+    context: int = 0
+    """Texts: tokens that the network sees at once; 0 = from the task."""
     labels: str = ""
     """A table of corrected labels (file, label), such as suspects.csv: they replace those of the data."""
     group: str = ""
@@ -83,8 +91,11 @@ class Settings:
         _check(0 <= self.seed < 2**31, "seed", "be between 0 and 2147483647", self.seed)
         _check(1 <= self.seeds <= 20, "seeds", "be between 1 and 20", self.seeds)
         _check(0 <= self.threads <= 1024, "threads", "be between 0 (all) and 1024", self.threads)
-        for name, low, high in (("batch", 0, 1 << 20), ("micro_batch", 0, 1 << 20), ("side", 0, 1024), ("width", 0, 1024)):
-            _check(low <= getattr(self, name) <= high, name, f"be between {low} (from the data) and {high}", getattr(self, name))
+        most = {"batch": 1 << 20, "micro_batch": 1 << 20, "side": 1024, "width": 1024, "low_rank": 1024, "context": 1 << 17}
+        for name, high in most.items():
+            _check(0 <= getattr(self, name) <= high, name, f"be between 0 (from the data) and {high}", getattr(self, name))
+        known = self.tokens in ("auto", "characters", "bytes") or _is_count(self.tokens)
+        _check(known, "tokens", "be auto, characters, bytes, or a number from 257 to 262144", self.tokens)
         _check(self.side == 0 or self.side >= 8, "side", "be 0 (from the data) or at least 8 pixels", self.side)
         _check(0 <= self.balance <= 1, "balance", "be between 0 and 1", self.balance)
         _check(0 <= self.verdict_share <= 0.9, "verdict_share", "be between 0 (no verdict) and 0.9", self.verdict_share)
@@ -101,6 +112,10 @@ class Settings:
         ):
             value = getattr(self, name)
             _check(value in allowed, name, "be one of " + ", ".join(allowed), value, did_you_mean(value, allowed))
+
+
+def _is_count(text: str) -> bool:
+    return text.isdecimal() and 257 <= int(text) <= 1 << 18
 
 
 def cores(settings: Settings) -> int:

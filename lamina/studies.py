@@ -56,8 +56,8 @@ def suspects(data: Any, *, screen: Screen | None = None, **settings: Any) -> lis
     torch.set_num_threads(cores(chosen))
     keep_memory()
     task = find_task(chosen.task)
-    if task.new_answers:
-        raise UsageError(sentence("Suspects", "be sought among labels", f"the task {task.name}", "Its report shows the hardest pairs."))
+    if task.new_answers or not task.labeled:
+        raise UsageError(sentence("Suspects", "be sought among labels", f"the task {task.name}", "Its report shows what is hardest."))
     report, unfitted = audited(data, task, chosen, screen)
     show_audit(report, screen)
     stop_if_bad(report, chosen)
@@ -67,8 +67,9 @@ def suspects(data: Any, *, screen: Screen | None = None, **settings: Any) -> lis
 
     with threadpool_limits(cores(chosen)):
         found = find_suspects(
-            task.opponents(feed.input), feed, np.arange(len(examples)), 60 * (chosen.minutes or SUSPECTS_MINUTES), chosen.seed
-        )
+            task.opponents(feed.input), feed, np.arange(len(examples)), 60 * (chosen.minutes or SUSPECTS_MINUTES), chosen.seed,
+            task.search(feed.input),
+        )  # fmt: skip
     return [{"file": examples.names[each.example], **dataclasses.asdict(each)} for each in found]
 
 
@@ -119,7 +120,7 @@ def read_again(model: Model, data: Any, screen: Screen) -> tuple[Settings, Audit
     task = find_task(model.task)
     report, _ = audited(source, task, read_as, screen)
     kept = run / "split.json"
-    split = divide(report, load_split(kept) if kept.exists() else None, task.new_answers)
+    split = divide(report, load_split(kept) if kept.exists() else None, task.new_answers, task.labeled)
     start = read_as.start_from or (NOTHING if len(split.indices("train")) > FEW else "")  # few examples of many begin as the many did
     return replace(read_as, split="", labels="", group="", start_from=start), report, split
 

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from lamina.inputs import Input
     from lamina.networks import Network
     from lamina.outputs import Output
+    from lamina.pipeline.preparation import Prepared
+    from lamina.screen import Screen
     from lamina.settings import Settings
 
 
@@ -27,9 +29,15 @@ class Score:
     high: float
     n: int
     better: str = "higher"
+    unit: str = "%"
+    """Empty: the value is a number of its own, not a share."""
 
     def __str__(self) -> str:
-        return f"{self.name} {percent(self.value)} % ({percent(self.low)}-{percent(self.high)}, 95 % interval)"
+        return f"{self.name} {self.told(self.value)} ({self.told(self.low, '')}-{self.told(self.high, '')}, 95 % interval)"
+
+    def told(self, value: float, unit: str = " %") -> str:
+        """A value of this score in words."""
+        return percent(value) + unit if self.unit else f"{value:.3f}"
 
 
 @dataclass(kw_only=True)
@@ -91,24 +99,32 @@ class Task:
     """(fitted input, fitted output, size, a batch of training inputs) -> the network of named layers. The size is one dial."""
     sizes: Callable[[Input, Settings], list[int]]
     """(fitted input, settings) -> sizes from small to large; the plan takes one."""
-    recipe: Callable[[int], Recipe]
-    """Training examples -> how to train, where the settings are silent."""
+    recipe: Callable[[int, Input], Recipe]
+    """(training examples, fitted input) -> how to train, where the settings are silent."""
     score: Callable[[list[Any], list[Any]], Score]
     """(answers of the network, true answers) -> the score."""
     right: Callable[[list[Any], list[Any]], list[bool]] = lambda answers, truths: [
         one == two for one, two in zip(answers, truths, strict=True)
     ]
     """(answers of the network, true answers) -> which are right, for paired comparisons; not asked where answers are judged together."""
+    labeled: bool = True
+    """Whether the data have answers beside them; where not, texts are read for what follows on what."""
+    arrange: Callable[[Prepared, Screen], Prepared] | None = None
+    """What is done to the decoded examples before the plan, such as cutting long texts into windows; None = nothing."""
     new_answers: bool = False
     """Whether it is asked about answers (people) that training never saw: then whole answers are held out."""
     opponents: Callable[[Input], tuple[Opponent, ...]] = lambda input: ()
     """Fitted input -> the classical ways; without any there is no verdict."""
-    search: Callable[..., Classical] | None = None
-    """What finds the best of them, called as `fit_classical`; None = that."""
+    search: Callable[[Input], Callable[..., Classical] | None] = lambda input: None
+    """Fitted input -> what finds the best of them, called as `fit_classical`; None = that."""
     decisions: Callable[[Input], tuple[str, ...]] = lambda input: ()
     """Fitted input -> the settings that people chose for the network."""
     remarks: Callable[[list[Any], list[Any]], list[str]] = lambda answers, truths: []
     """(answers of the network, true answers) -> lines to say under the score."""
+    foretell: Callable[[int, int, int], str] = lambda parameters, tokens, seen: ""
+    """(parameters, different values to learn from, values seen in training) -> what such a network can and cannot do, said beforehand."""
+    sample: Callable[[Network, Input], str] | None = None
+    """(network, fitted input) -> a line of what it makes by itself, told at each check; None = it makes nothing."""
     settle: Callable[[Network, Feed, Any], None] | None = None
     """(network, feed, indices of training examples): what is done to a network before its first step; None = nothing."""
     finish: Callable[[Network, Feed, Any], None] | None = None

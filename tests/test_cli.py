@@ -112,7 +112,7 @@ def test_train(trained, photos):
     told = json.loads(done.stdout)
     assert (told["task"], told["model"], told["classes"], told["excluded"]) == ("recognize", str(out), ["dark", "light"], 0)
     assert set(told["examples"]) == {"train", "validation", "test"} and told["seconds"] > 0
-    assert set(told["score"]) == {"name", "value", "low", "high", "n", "better"}
+    assert set(told["score"]) == {"name", "value", "low", "high", "n", "better", "unit"}
     assert 0 <= told["score"]["low"] <= told["score"]["value"] <= told["score"]["high"] <= 1 and told["score"]["n"] == 60
     run = Path(told["run"])
     assert run == photos.parent / "runs" / "photos-1" and (run / "model.lamina").read_bytes() == out.read_bytes()
@@ -132,7 +132,7 @@ def test_evaluate(trained, photos, say):
     """The score in JSON and in words."""
     code, out, err = say("evaluate", trained[1], photos, "--threads", 1, "--json")
     told = json.loads(out)
-    assert code == 0 and set(told["score"]) == {"name", "value", "low", "high", "n", "better"} and told["score"]["n"] == 60
+    assert code == 0 and set(told["score"]) == {"name", "value", "low", "high", "n", "better", "unit"} and told["score"]["n"] == 60
     assert told["unreadable"] == 0 and "flatters" in err
     code, out, err = say("evaluate", trained[1], photos, "--threads", 1)
     assert code == 0 and "accuracy" in out and "60 examples" in out and err == ""

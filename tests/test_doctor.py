@@ -179,8 +179,8 @@ def test_one_that_breaks_is_named(tmp_path):
     from lamina.errors import TrainingBroke
     from lamina.tasks.recognize.task import RECOGNIZE
 
-    def recipe(count):
-        return dataclasses.replace(RECOGNIZE.recipe(count), optimizer="sgd", learning_rate=1e8, head_rate=0.0, rest_rate=0.0)
+    def recipe(count, input):
+        return dataclasses.replace(RECOGNIZE.recipe(count, input), optimizer="sgd", learning_rate=1e8, head_rate=0.0, rest_rate=0.0)
 
     tasks.TASKS["broken"] = dataclasses.replace(RECOGNIZE, name="broken", recipe=recipe)
     try:

@@ -133,6 +133,7 @@ def test_readme_commands_run(tmp_path):
         for number in range(5):
             Image.fromarray(face(person, number)).save(folder / f"{number}.png")
     Image.fromarray(face(0, 5)).save(tmp_path / "face.png")
+    (tmp_path / "book.txt").write_text("".join(f"Once there was {n} and one is {n + 1}.\n" for n in range(400)))
     (tmp_path / "offline").mkdir()
     (tmp_path / "offline" / "sitecustomize.py").write_text(
         "import socket\ndef refuse(*a, **k):\n    raise AssertionError('the network was reached for')\nsocket.socket.connect = refuse\n"

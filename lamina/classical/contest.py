@@ -19,10 +19,11 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from lamina.classical.borrowed import DECISIONS, INSPECT, Borrowed, Lent, borrow
 from lamina.classical.fit import Classical, fit_classical, trivial
-from lamina.classical.verdict import ByExample, ByPeople, Contender, Verdict, compare
+from lamina.classical.ngrams import token_shares
+from lamina.classical.verdict import ByExample, ByPeople, ByText, Contender, Verdict, compare
 from lamina.data.batches import Feed
 from lamina.data.split import Split
-from lamina.layers import Context
+from lamina.layers import Context, Same
 from lamina.model import Model, calibrated
 from lamina.networks import Network
 from lamina.outputs import Output
@@ -114,7 +115,14 @@ class Contest:
 
     def trivial(self) -> Rival:
         """The answer that is most frequent in the training part, always."""
-        network = trivial(self.feed, np.array(self.split.indices("train")))
+        learned = np.array(self.split.indices("train"))
+        if self.feed.output.measured:
+            network, told = Network([("input", Same()), ("head", token_shares(self.feed, learned))]).eval(), "how often each token occurs"
+            model = Model(self.task.name, self.feed.input, network, self.feed.output)
+            found = self._values(network, self.test)
+            answers = model.output.decode(found.values, found.context)
+            return Rival("trivial", "how frequent each token is", model, answers, 0.0, *self._answering(model), inspect=told)
+        network = trivial(self.feed, learned)
         model = Model(self.task.name, self.feed.input, network, self.feed.output)
         answers = model.output.decode(network(torch.zeros(len(self.test), 1), Context(), model.output.reads)[0], Context())
         return Rival("trivial", "the most frequent answer", model, answers, 0.0, *self._answering(model), inspect=INSPECT_TRIVIAL)
@@ -136,6 +144,8 @@ class Contest:
         answers = {rival.kind: list(rival.answers) for rival in rivals}
         if self.feed.output.together:
             return compare([self._contender(rival) for rival in rivals], ByPeople(answers, self.wanted), margin, notes)
+        if self.feed.output.measured:
+            return compare([self._contender(rival) for rival in rivals], ByText(answers), margin, notes)
         right = {kind: self.task.right(own, self.wanted) for kind, own in answers.items()}
         again = [self.task.right(repeated, self.wanted) for rival in rivals if rival.kind == "deep" for repeated in rival.repeats]
         return compare([self._contender(rival) for rival in rivals], ByExample(right, again), margin, notes)
@@ -146,9 +156,9 @@ class Contest:
         """(the winner, its calibrated output, its values for the test examples); cross-fitted where the network is."""
         opponents, split, feed = self.task.opponents(self.feed.input), self.split, self.feed
         learned = np.array(split.indices("train"))
+        search = self.task.search(self.feed.input) or fit_classical
         if split.folds is None:
             validation = split.indices("validation")
-            search = self.task.search or fit_classical
             fitted = search(opponents, feed, learned, seconds, self.seed, len(validation) + len(self.test))
             known = self._values(fitted.network, validation) if validation else None
             answered = self._values(fitted.network, self.test)
@@ -159,11 +169,11 @@ class Contest:
         parts, order = [], []
         for number in range(folds):
             learned_here, tested = split.fold(number)
-            one = fit_classical(opponents, feed, np.array(learned_here), seconds / (folds + 1), self.seed, len(tested))
+            one = search(opponents, feed, np.array(learned_here), seconds / (folds + 1), self.seed, len(tested))
             parts.append(self._values(one.network, tested))
             order += tested
         held_out = in_place(join_values(parts), order)
-        fitted = fit_classical(opponents, feed, learned, seconds / (folds + 1), self.seed)
+        fitted = search(opponents, feed, learned, seconds / (folds + 1), self.seed)
         return fitted, calibrated(fitted.network, feed, held_out, "fp32", same_network=False), held_out
 
     def _values(self, network: Network, examples: Sequence[int]) -> Values:

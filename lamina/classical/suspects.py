@@ -6,16 +6,19 @@ least as likely as that label is, in the mean, for the examples that bear it; th
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 
-from lamina.classical.fit import Opponent, Sums, fit_classical, signals_in_batches, targets_of
+from lamina.classical.fit import Classical, Opponent, Sums, fit_classical, signals_in_batches, targets_of
 from lamina.data.batches import Feed
 from lamina.outputs import ClassesOutput
 
 FOLDS = 5
+BATCH = 256
+Search = Callable[..., Classical]
 
 
 @dataclass(frozen=True)
@@ -31,11 +34,13 @@ class Suspect:
     """… and of the suggested one, both by a model that never saw the example."""
 
 
-def find_suspects(opponents: tuple[Opponent, ...], feed: Feed, examples: np.ndarray, seconds: float, seed: int = 0) -> list[Suspect]:
-    """Suspects among `examples`, the likeliest first; about `seconds` in all. Answers are classes."""
+def find_suspects(
+    opponents: tuple[Opponent, ...], feed: Feed, examples: np.ndarray, seconds: float, seed: int = 0, search: Search | None = None
+) -> list[Suspect]:
+    """Suspects among `examples`, the likeliest first; about `seconds` in all. Answers are classes; `search` is the task's own."""
     assert isinstance(feed.output, ClassesOutput)
     labels = feed.output.labels
-    shares = held_out_probabilities(opponents, feed, examples, seconds, seed)
+    shares = held_out_probabilities(opponents, feed, examples, seconds, seed, search)
     given = targets_of(feed, examples)
     own = shares[np.arange(len(given)), given]
     usual = np.array([own[given == label].mean() if (given == label).any() else 1.0 for label in range(len(labels))])
@@ -46,9 +51,14 @@ def find_suspects(opponents: tuple[Opponent, ...], feed: Feed, examples: np.ndar
     return [Suspect(int(examples[i]), labels[given[i]], labels[preferred[i]], float(own[i]), float(likely[i])) for i in order]
 
 
-def held_out_probabilities(opponents: tuple[Opponent, ...], feed: Feed, examples: np.ndarray, seconds: float, seed: int = 0) -> np.ndarray:
-    """[n, classes] calibrated probabilities of each example by a head that was fitted on the other folds."""
+def held_out_probabilities(
+    opponents: tuple[Opponent, ...], feed: Feed, examples: np.ndarray, seconds: float, seed: int = 0, search: Search | None = None
+) -> np.ndarray:
+    """[n, classes] calibrated probabilities of each example by a head that was fitted on the other folds; by a `search` of its own the
+    whole model is."""
     assert isinstance(feed.output, ClassesOutput)
+    if search is not None:
+        return _shares(feed, examples, _searched_anew(search, opponents, feed, examples, seconds, seed))
     linear = tuple(replace(each, heads=tuple(head for head in each.heads if head in ("kernel", "linear"))) for each in opponents)
     fitted = fit_classical(linear, feed, examples, seconds / 2, seed, answers=2 * len(examples))
     below = [(layer.name, layer) for layer in fitted.network.stack[:-1]]
@@ -74,6 +84,24 @@ def held_out_probabilities(opponents: tuple[Opponent, ...], feed: Feed, examples
         for x, _ in signals_in_batches(below, feed, examples[places]):
             values[torch.from_numpy(places[at : at + len(x)])] = head.weights(x).detach()
             at += len(x)
+    return _shares(feed, examples, values)
+
+
+def _searched_anew(
+    search: Search, opponents: tuple[Opponent, ...], feed: Feed, examples: np.ndarray, seconds: float, seed: int
+) -> torch.Tensor:
+    fold = np.random.Generator(np.random.Philox(key=seed + 1)).permutation(len(examples)) % FOLDS
+    found: dict[int, torch.Tensor] = {}
+    for number in range(FOLDS):
+        own = np.flatnonzero(fold == number)
+        network = search(opponents, feed, examples[fold != number], seconds / FOLDS, seed, len(own)).network
+        with torch.no_grad():
+            rows = [network(batch.x, batch.context)[0] for batch in feed.in_order(examples[own].tolist(), BATCH)]
+        found |= dict(zip(own.tolist(), torch.cat(rows), strict=True))
+    return torch.stack([found[place] for place in range(len(examples))])
+
+
+def _shares(feed: Feed, examples: np.ndarray, values: torch.Tensor) -> np.ndarray:
     output = feed.output.calibrate(values, torch.from_numpy(targets_of(feed, examples)), None)
     assert isinstance(output, ClassesOutput)
     return torch.softmax(values.double() / output.temperature, 1).numpy()

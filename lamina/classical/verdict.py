@@ -24,7 +24,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from lamina.metrics import paired_interval, paired_interval_over_trainings, paired_test, trials_of
+from lamina.metrics import FEW_STRETCHES, drawn_ratios, paired_interval, paired_interval_over_trainings, paired_test, trials_of
 from lamina.screen import bytes_in_words, duration, percent
 from lamina.task import Score
 
@@ -116,6 +116,8 @@ class Pairing(Protocol):
     """The contenders' answers to the same test examples, compared in pairs."""
 
     kinds: list[str]
+    unit: str
+    """Of a difference: points (of a share, times 100), or that of the score."""
 
     def apart(self, one: str, other: str, confidence: float) -> tuple[float, float, float]:
         """(difference, low, high): by how much one is better than the other, as a share."""
@@ -132,6 +134,8 @@ class Pairing(Protocol):
 
 class ByExample:
     """Each test example is right or wrong: the difference is in accuracy."""
+
+    unit = "points"
 
     def __init__(self, right: Mapping[str, Sequence[bool]], repeats: Sequence[Sequence[bool]] = ()) -> None:
         """`right`: which test examples each kind got right, in the same order; `repeats`: networks of further seeds did."""
@@ -156,6 +160,8 @@ class ByExample:
 class ByPeople:
     """Pairs of examples are accepted or not: the difference is in equal error rate, people drawn anew together for all kinds."""
 
+    unit = "points"
+
     def __init__(self, answers: Mapping[str, Sequence[Any]], people: Sequence[str]) -> None:
         """`answers`: the embeddings of the test examples by kind; `people`: whose they are."""
         self.kinds = list(answers)
@@ -172,11 +178,40 @@ class ByPeople:
 
     def p_value(self) -> float:
         """Twice the share of the drawings in which the difference has the other sign."""
-        drawn = self.found["classical"][1] - self.found["deep"][1]
-        return min(1.0, 2 * float(min((drawn <= 0).mean(), (drawn >= 0).mean())) + 1 / len(drawn))
+        return _of_other_sign(self.found["classical"][1] - self.found["deep"][1])
 
     def chance(self) -> str:
         return "; for the network trained here, by people drawn anew."
+
+
+class ByText:
+    """Each stretch of text costs bits: the difference is in bits per byte, stretches drawn anew together for all kinds."""
+
+    unit = "bits per byte"
+
+    def __init__(self, answers: Mapping[str, Sequence[Any]]) -> None:
+        """`answers`: (nats, tokens, bytes) of each stretch by kind, in the order of the text."""
+        self.kinds = list(answers)
+        self.few = len(next(iter(answers.values()))) < FEW_STRETCHES
+        self.found = {kind: drawn_ratios(*(np.stack(list(own))[:, [0, 2]] / (np.log(2), 1)).T) for kind, own in answers.items()}
+
+    def apart(self, one: str, other: str, confidence: float) -> tuple[float, float, float]:
+        (first, firsts), (second, seconds) = self.found[one], self.found[other]
+        low, high = np.quantile(seconds - firsts, [0.5 - confidence / 2, 0.5 + confidence / 2])
+        if self.few:
+            return second - first, -first, second
+        return second - first, float(low), float(high)
+
+    def p_value(self) -> float:
+        """Twice the share of the drawings in which the difference has the other sign."""
+        return 1.0 if self.few else _of_other_sign(self.found["classical"][1] - self.found["deep"][1])
+
+    def chance(self) -> str:
+        return "; for the network trained here, by stretches of text drawn anew."
+
+
+def _of_other_sign(drawn: np.ndarray) -> float:
+    return min(1.0, 2 * float(min((drawn <= 0).mean(), (drawn >= 0).mean())) + 1 / len(drawn))
 
 
 def compare(contenders: Sequence[Contender], pairing: Pairing, margin: float, notes: tuple[str, ...] = ()) -> Verdict:
@@ -188,7 +223,7 @@ def compare(contenders: Sequence[Contender], pairing: Pairing, margin: float, no
     kind = judge(low, high, margin, better)
     cheaper = "classical" if classical.seconds <= deep.seconds else "deep"
     use = "trivial" if kind == "nothing" else kind if kind in ("deep", "classical") else cheaper
-    sentence = _sentence(kind, use, deep, classical, trivial, (difference, low, high), margin)
+    sentence = _sentence(kind, use, deep, classical, trivial, (difference, low, high), margin, pairing.unit)
     sentence += pairing.chance()
     if borrowed := next((each for each in contenders if each.kind == "borrowed"), None):
         rival = use if use in pairing.kinds else "deep"
@@ -259,23 +294,23 @@ def _by_interval(low: float, high: float, margin: float) -> str:
 
 
 def _sentence(
-    kind: str, use: str, deep: Contender, classical: Contender, trivial: Contender, found: tuple[float, float, float], margin: float
-) -> str:
+    kind: str, use: str, deep: Contender, classical: Contender, trivial: Contender, found: tuple[float, float, float], margin: float,
+    unit: str,
+) -> str:  # fmt: skip
     what = "" if deep.score.better == "higher" else f"{deep.score.name}: "
-    scores = (
-        f"{what}deep {percent(deep.score.value)} %, classical {percent(classical.score.value)} % ({classical.name}), "
-        f"guessing {percent(trivial.score.value)} %, on {deep.score.n} examples"
-    )
-    difference = f"{_points(found[0])} points ({_points(found[1])} to {_points(found[2])}, 99 % paired interval)"
+    told = [each.score.told(each.score.value) for each in (deep, classical, trivial)]
+    scores = f"{what}deep {told[0]}, classical {told[1]} ({classical.name}), guessing {told[2]}, on {deep.score.n} examples"
+    difference = f"{_points(found[0], unit)} {unit} ({_points(found[1], unit)} to {_points(found[2], unit)}, 99 % paired interval)"
+    within = f"{_points(margin, unit, sign=False)} {unit}"
     one, other = (classical, deep) if use == "classical" else (deep, classical)
     cheap = f"the {use} model is {_times(other.seconds / max(one.seconds, 1e-9))} cheaper to train, search included: use it"
     said = {
         "nothing": "Nothing to learn here: neither is shown to be better than a guess",
         "deep": f"Use deep learning: ahead by {difference}",
         "classical": f"Use the classical model: deep learning is behind, at {difference}",
-        "equal": f"Equal within {_points(margin, sign=False)} points, at {difference}: {cheap}",
+        "equal": f"Equal within {within}, at {difference}: {cheap}",
         "too-little": f"Too little data to tell, at {difference}: until there are more, {cheap}",
-        "close": f"Close: neither is shown to be better by {_points(margin, sign=False)} points, at {difference}: {cheap}",
+        "close": f"Close: neither is shown to be better by {within}, at {difference}: {cheap}",
     }[kind]
     return f"{said}. {scores[0].upper()}{scores[1:]}"
 
@@ -294,14 +329,15 @@ def table(verdict: Verdict) -> list[str]:
     lines = [f"{'':10} {'score':>7} {'train':>9} {'answer':>9} {'size':>9} {'FLOPs':>8}  settled by people"]
     for each in verdict.contenders:
         lines.append(
-            f"{each.kind:10} {percent(each.score.value) + ' %':>7} {duration(each.seconds):>9} {each.milliseconds:>6.2f} ms "
+            f"{each.kind:10} {each.score.told(each.score.value):>7} {duration(each.seconds):>9} {each.milliseconds:>6.2f} ms "
             f"{bytes_in_words(each.size):>9} {each.training_flops or float('nan'):>8.1e}  {len(each.settled)} things"
         )
     return lines
 
 
-def _points(share: float, sign: bool = True) -> str:
-    return f"{100 * share:+.1f}" if sign else f"{100 * share:.1f}"
+def _points(share: float, unit: str = "points", sign: bool = True) -> str:
+    told = f"{100 * share:+.1f}" if unit == "points" else f"{share:+.3f}"
+    return told if sign else told.lstrip("+")
 
 
 def _times(ratio: float) -> str:

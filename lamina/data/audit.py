@@ -19,7 +19,7 @@ from lamina.data.duplicates import Duplicates, find_duplicates
 from lamina.data.examples import Examples, Finding
 from lamina.data.files import cache_folder, locked, write_json
 from lamina.data.inspection import Inspection
-from lamina.data.raw import FileRaw, ZipRaw
+from lamina.data.raw import FileRaw, PartRaw, ZipRaw
 from lamina.data.workers import Workers
 from lamina.errors import DataError, sentence
 from lamina.screen import Screen, duration
@@ -114,6 +114,7 @@ def audit(examples: Examples, input: Input, settings: Settings, screen: Screen, 
     duplicates = find_duplicates([i.content for i in kept], [i.fingerprint for i in kept], lambda a, b: _same(input, good, a, b))
     findings.extend(_about_duplicates(good, duplicates))
     findings.extend(_about_labels(good))
+    findings.extend(Finding(name, kind, detail) for name, kind, detail in input.noticed(good.raws, good.names))
     return Audit(good, kept, findings, duplicates, len(examples) + len(examples.findings), time.monotonic() - start)
 
 
@@ -156,7 +157,7 @@ def stop_if_bad(report: Audit, settings: Settings) -> None:
                 "Mend or remove them (audit.json lists all), or raise --max-bad.",
             )
         )
-    if len(report.examples.labels) < 2:
+    if len(report.examples.labels) < (2 if any(report.examples.answers) or not len(report.examples) else 1):
         raise DataError(
             sentence(
                 f"The usable examples of {report.examples.source}",
@@ -169,11 +170,12 @@ def stop_if_bad(report: Audit, settings: Settings) -> None:
 
 def show_audit(report: Audit, screen: Screen) -> None:
     """The audit on the screen: one line of counts, then each kind of finding with its first names."""
-    labels = Counter(report.examples.answers)
+    labels = Counter(answer for answer in report.examples.answers if answer)
     smallest, largest = min(labels.values(), default=0), max(labels.values(), default=0)
     screen.say(
-        f"Audit       {len(report.examples)} usable of {report.total} files in {len(labels)} classes "
-        f"({smallest}-{largest} each), {len(report.excluded)} excluded, {duration(report.seconds)}"
+        f"Audit       {len(report.examples)} usable of {report.total} files"
+        + (f" in {len(labels)} classes ({smallest}-{largest} each)" if labels else "")
+        + f", {len(report.excluded)} excluded, {duration(report.seconds)}"
     )
     by_kind: dict[str, list[Finding]] = defaultdict(list)
     for finding in report.findings:
@@ -215,7 +217,7 @@ def _inspect_all(examples: Examples, input: Input, settings: Settings, screen: S
 
 
 def _stamp(raw: Any) -> str:
-    if not isinstance(raw, (FileRaw, ZipRaw)):
+    if not isinstance(raw, (FileRaw, PartRaw, ZipRaw)):
         return ""
     try:
         return raw.stamp()
@@ -288,6 +290,8 @@ def _about_duplicates(examples: Examples, duplicates: Duplicates) -> list[Findin
 
 def _about_labels(examples: Examples) -> list[Finding]:
     counts = Counter(examples.answers)
+    if not any(examples.answers):
+        return []
     findings = [
         Finding(label, "single-example", "a label with one example cannot be tested fairly")
         for label, count in sorted(counts.items())

@@ -60,4 +60,5 @@ class Examples:
 
     @property
     def labels(self) -> list[str]:
+        """The different answers; where there are none beside the data, a single empty one."""
         return sorted(set(self.answers))

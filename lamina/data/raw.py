@@ -11,6 +11,8 @@ import zlib
 from dataclasses import dataclass
 from typing import Any
 
+PIECE_MARK = " \u00b7 piece "
+"""Between a document's name and the number of a piece of it."""
 ARCHIVES = threading.local()
 DAMAGED = (zipfile.BadZipFile, RuntimeError, EOFError, KeyError, ValueError, zlib.error, lzma.LZMAError, struct.error)
 """What zipfile raises for a damaged, encrypted or vanished member."""
@@ -59,11 +61,38 @@ class ZipRaw:
 
 
 @dataclass(frozen=True)
+class PartRaw:
+    """A stretch of a file, from byte `start` to before `end`."""
+
+    path: str
+    start: int
+    end: int
+
+    def read(self, limit: int = -1) -> bytes:
+        with open(self.path, "rb") as file:
+            file.seek(self.start)
+            return file.read(self.end - self.start if limit < 0 else min(limit, self.end - self.start))
+
+    def size(self) -> int:
+        return self.end - self.start
+
+    def stamp(self) -> str:
+        return f"{FileRaw(self.path).stamp()}|{self.start}|{self.end}"
+
+
+@dataclass(frozen=True)
 class RowRaw:
     """A row of a table; the rows of one table share their column names."""
 
     columns: tuple[str, ...]
     values: tuple[Any, ...]
+
+
+@dataclass(frozen=True)
+class Talk:
+    """A conversation: (role, what was said) in turn; the roles are system, user and assistant."""
+
+    turns: tuple[tuple[str, str], ...]
 
 
 def _archive(path: str) -> zipfile.ZipFile:
@@ -76,4 +105,4 @@ def _archive(path: str) -> zipfile.ZipFile:
 
 
 Raw = Any
-"""FileRaw, ZipRaw, RowRaw, bytes, a numpy array or a Pillow image."""
+"""FileRaw, ZipRaw, PartRaw, RowRaw, Talk, bytes, a text, a numpy array or a Pillow image."""

@@ -20,15 +20,16 @@ from lamina.data.examples import Examples, Finding
 from lamina.data.raw import FileRaw, Raw, RowRaw, ZipRaw
 from lamina.data.tables import (
     LABEL_COLUMNS,
-    PART_COLUMNS,
     PART_NAMES,
     PATH_COLUMNS,
     TABLE_SUFFIXES,
     cell,
     find_column,
+    find_text_column,
     given_parts,
     labels_of,
     names_files,
+    parted,
     read_table,
 )
 from lamina.errors import DataError, UsageError, did_you_mean, sentence
@@ -63,7 +64,7 @@ def read_examples(source: Any, settings: Settings, modalities: Sequence[Modality
     if isinstance(source, (str, os.PathLike)):
         examples = _from_path(os.fspath(source), settings, modalities)
     else:
-        examples = _with_groups(_from_memory(source, settings, modalities), settings, None)
+        examples = with_groups(_from_memory(source, settings, modalities), settings, None)
     if settings.labels:
         examples = _corrected(examples, settings)
     if len(set(examples.answers)) < least_labels:
@@ -82,6 +83,8 @@ def _of_values(modalities: Sequence[Modality], raws: Sequence[Any]) -> str:
     for raw in raws[:20]:
         if isinstance(raw, tuple):
             return "audio"
+        if isinstance(raw, str):
+            return "text"
         for each in modalities:
             if isinstance(raw, bytes) and each.recognizes(raw[:64]):
                 return each.kind
@@ -105,9 +108,9 @@ def _from_path(source: str, settings: Settings, modalities: Sequence[Modality]) 
             )
         )
     if path.is_dir():
-        return _from_entries(source, str(path), *_walk(path), settings, modalities)
+        return _from_entries(source, str(path), *walk(path), settings, modalities)
     if path.suffix.lower() == ".zip":
-        return _from_entries(source, "", _zip_entries(path), [], settings, modalities)
+        return _from_entries(source, "", zip_entries(path), [], settings, modalities)
     if path.suffix.lower() in TABLE_SUFFIXES:
         return _from_table(
             source, path.read_bytes() if path.suffix.lower() != ".parquet" else b"", path, str(path.parent), settings, modalities
@@ -125,7 +128,7 @@ def _from_path(source: str, settings: Settings, modalities: Sequence[Modality]) 
 # ---------------------------------------------------------------- folders and archives
 
 
-def _walk(root: Path) -> tuple[list[Entry], list[Finding]]:
+def walk(root: Path) -> tuple[list[Entry], list[Finding]]:
     """All files below `root`, sorted, links followed but no folder twice; and the folders that are closed or empty."""
     seen: set[str] = set()
     entries: list[Entry] = []
@@ -152,7 +155,7 @@ def _walk(root: Path) -> tuple[list[Entry], list[Finding]]:
     return entries, findings
 
 
-def _zip_entries(path: Path) -> list[Entry]:
+def zip_entries(path: Path) -> list[Entry]:
     try:
         with zipfile.ZipFile(path) as archive:
             infos = [info for info in archive.infolist() if not info.is_dir()]
@@ -170,9 +173,9 @@ def _plain(name: str) -> str:
 def _from_entries(
     source: str, base: str, entries: list[Entry], findings: list[Finding], settings: Settings, modalities: Sequence[Modality]
 ) -> Examples:
-    visible, hidden = _set_aside_hidden(entries)
+    visible, hidden = set_aside_hidden(entries)
     findings = [*hidden, *findings]
-    visible = _descend(visible)
+    visible = descend(visible)
     tables = [entry for entry in visible if "/" not in entry[0] and Path(entry[0]).suffix.lower() in TABLE_SUFFIXES]
     in_folders = [entry for entry in visible if "/" in entry[0]]
     tops = {name.split("/")[0] for name, _ in in_folders}
@@ -190,7 +193,7 @@ def _hidden(name: str) -> bool:
     return any(piece.startswith(".") or piece.lower() in SYSTEM_NAMES for piece in name.split("/"))
 
 
-def _set_aside_hidden(entries: list[Entry]) -> tuple[list[Entry], list[Finding]]:
+def set_aside_hidden(entries: list[Entry]) -> tuple[list[Entry], list[Finding]]:
     visible, findings = [], []
     for name, raw in entries:
         if ".." in name.split("/"):
@@ -209,7 +212,7 @@ def _read_bytes(raw: FileRaw | ZipRaw, name: str) -> bytes:
         raise DataError(sentence(f"The table {name}", "be readable", str(error))) from error
 
 
-def _descend(entries: list[Entry]) -> list[Entry]:
+def descend(entries: list[Entry]) -> list[Entry]:
     """Step into a lone wrapping folder (`photos.zip/photos/cat/1.jpg`, or one that holds a table), as archives have it."""
     while entries:
         tops = {name.split("/")[0] for name, _ in entries}
@@ -249,7 +252,7 @@ def _class_folders(source: str, entries: list[Entry], findings: list[Finding], s
         parts = ["test" if part == "validation" else part for part in parts]
         notes.append("Your validation folder is used as the test part, opened once; a new validation part is taken from train/.")
     examples = Examples(source, names, raws, answers, parts, [""] * len(names), tuple(findings), tuple(notes))
-    return _with_groups(examples, settings, None)
+    return with_groups(examples, settings, None)
 
 
 def _looks_like(raw: Raw, modality: Modality) -> bool:
@@ -296,7 +299,7 @@ def _from_table(
         examples = _from_rows(source, columns, settings, path)
         if settings.group in columns:
             return _noted(examples, settings.group)
-        return _with_groups(examples, settings, None)
+        return with_groups(examples, settings, None)
     path_column = find_column(columns, settings.path_column, PATH_COLUMNS, "path", path)
     label_column = find_column(columns, settings.label_column, LABEL_COLUMNS, "label", path)
     given = given_parts(columns, path)
@@ -335,27 +338,28 @@ def _from_table(
         (f"Table: files from column {path_column}, labels from column {label_column}.",),
         _of_most(modalities, names).kind,
     )
-    return _with_groups(examples, settings, groups)
+    return with_groups(examples, settings, groups)
 
 
 def _from_rows(source: str, columns: dict[str, list], settings: Settings, where: object) -> Examples:
     """Each row an example: the label column its answer, every other column (but those of parts and groups) a value."""
     label_column = find_column(columns, settings.label_column, LABEL_COLUMNS, "label", where)
-    parted = [
-        name for name in columns if str(name).lower() in PART_COLUMNS and {cell(v).lower() for v in columns[name]} <= {*PART_NAMES, ""}
-    ]
-    given = given_parts({name: columns[name] for name in (*parted, label_column)}, where)
-    aside = {label_column, settings.group, *parted}
+    given = given_parts(parted(columns) or {label_column: columns[label_column]}, where)
+    aside = {label_column, settings.group, *parted(columns)}
     names = tuple(name for name in columns if name not in aside)
     labels = [cell(value.item() if hasattr(value, "item") else value) for value in columns[label_column]]
+    text_column = find_text_column({name: columns[name] for name in names}, settings, where)
+    if text_column:
+        names = (text_column,)
     rows = list(zip(*(columns[name] for name in names), strict=True)) if names else [()] * len(labels)
     kept = [row for row, label in enumerate(labels) if label]
     findings = tuple(Finding(f"row {row + 1}", "no-label", "its label is empty", True) for row, label in enumerate(labels) if not label)
     groups = [cell(value) for value in columns[settings.group]] if settings.group in columns else [""] * len(labels)
-    note = f"Table: labels from column {label_column}, values from {len(names)} columns."
+    values = f"texts from column {text_column}" if text_column else f"values from {len(names)} columns"
+    raws: list[Raw] = [cell(row[0]) for row in rows] if text_column else [RowRaw(names, row) for row in rows]
     every = Examples(
-        source, [f"row {row + 1}" for row in range(len(labels))], [RowRaw(names, row) for row in rows], labels, given, groups, findings,
-        (note,), "vector",
+        source, [f"row {row + 1}" for row in range(len(labels))], raws, labels, given, groups, findings,
+        (f"Table: labels from column {label_column}, {values}.",), "text" if text_column else "vector",
     )  # fmt: skip
     return every.take(kept)
 
@@ -413,7 +417,11 @@ def _from_memory(source: Any, settings: Settings, modalities: Sequence[Modality]
         if len(values) != len(answers):
             raise DataError(sentence("The arrays (X, y)", "have equal lengths", f"{len(values)} and {len(answers)}"))
         parts = [""] * len(values)
-    raws = [FileRaw(os.fspath(value)) if isinstance(value, (str, os.PathLike)) else value for value in values]
+    texts = all(isinstance(value, str) for value in values) and not any(os.path.exists(value) for value in values[:20])
+    if texts and any(each.kind == "text" for each in modalities) and any(re.search(r"\s", value) for value in values[:20]):
+        raws: list[Raw] = list(values)
+    else:
+        raws = [FileRaw(os.fspath(value)) if isinstance(value, (str, os.PathLike)) else value for value in values]
     names = [raw.path if isinstance(raw, FileRaw) else f"row {row}" for row, raw in enumerate(raws)]
     labels = [cell(answer.item() if hasattr(answer, "item") else answer) for answer in answers]
     findings = tuple(Finding(name, "no-label", "its label is empty", True) for name, label in zip(names, labels, strict=True) if not label)
@@ -421,7 +429,7 @@ def _from_memory(source: Any, settings: Settings, modalities: Sequence[Modality]
     sense = _of_values(modalities, raws) or _of_most(modalities, names).kind
     examples = Examples("(values in memory)", names, raws, labels, parts, [""] * len(names), findings, sense=sense)
     if extra is not None and (settings.group in extra or settings.told_by):
-        examples = _with_groups(examples, settings, {name: [cell(v) for v in values] for name, values in extra.items()})
+        examples = with_groups(examples, settings, {name: [cell(v) for v in values] for name, values in extra.items()})
     return examples.take(kept)
 
 
@@ -441,7 +449,7 @@ def _as_table(values: Any, answers: Any) -> dict[str, list] | None:
 # ---------------------------------------------------------------- groups
 
 
-def _with_groups(examples: Examples, settings: Settings, columns: dict[str, list[str]] | None) -> Examples:
+def with_groups(examples: Examples, settings: Settings, columns: dict[str, list[str]] | None) -> Examples:
     """Fill in the group keys from a table's column or from a pattern on names, and the groups for which the score is told apart."""
     if settings.told_by and not examples.told_by:
         if settings.told_by not in (columns or {}):

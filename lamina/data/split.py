@@ -54,7 +54,7 @@ class Split:
         return [i for i, its in enumerate(self.folds) if its != number], [i for i, its in enumerate(self.folds) if its == number]
 
 
-def divide(report: Audit, saved: dict[str, Any] | None = None, by_answer: bool = False) -> Split:
+def divide(report: Audit, saved: dict[str, Any] | None = None, by_answer: bool = False, folds_allowed: bool = True) -> Split:
     """Split the usable examples. `saved` is what an earlier run's split.json holds: nothing in it moves.
 
     `by_answer`: whole answers (people) are held out, none stands in two parts. Raises DataError when a part would be empty.
@@ -62,7 +62,7 @@ def divide(report: Audit, saved: dict[str, Any] | None = None, by_answer: bool =
     examples = report.examples
     keys, units = _units(report, by_answer)
     given = any(examples.parts)
-    cross_fit = not given and not by_answer and len(examples) < CROSS_FIT_BELOW
+    cross_fit = folds_allowed and not given and not by_answer and len(examples) < CROSS_FIT_BELOW
     if by_answer:
         _check_people(examples.answers, examples.parts)
         if saved is not None and saved["folds"] is not None:

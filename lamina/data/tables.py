@@ -19,14 +19,17 @@ from lamina.data.raw import Raw, RowRaw
 from lamina.errors import DataError, UsageError, did_you_mean, sentence
 from lamina.settings import Settings
 
-TABLE_SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
+TABLE_SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".parquet")
 PATH_COLUMNS = (
     *("path", "file", "filename", "file_name", "filepath", "image", "image_path", "picture", "photo", "img"),
     *("audio", "audio_path", "recording", "sound", "wav"),
 )
 DOUBTED_COLUMNS = ("audio", "recording", "sound", "wav")
 """Of these only where their cells are names of files: they may as well hold numbers."""
+TEXT_COLUMNS = ("text", "sentence", "review", "message", "document", "content", "body", "comment", "question", "title", "headline", "tweet")
 LABEL_COLUMNS = ("label", "class", "category", "target", "answer", "y", "labels", "class_name")
+LEAST_WORDS, MANY_WORDS = 3.0, 6.0
+"""Mean words of a column's cells from which on they may be texts, and are where no name says so."""
 PART_COLUMNS = ("split", "part", "subset", "fold_name")
 PART_NAMES = {
     **dict.fromkeys(("train", "training"), "train"),
@@ -36,7 +39,7 @@ PART_NAMES = {
 
 
 def read_table(content: bytes, path: Path) -> dict[str, list]:
-    """Columns by name. CSV and TSV with a header, JSON lines, Parquet (extra `tables`)."""
+    """Columns by name. CSV and TSV with a header, JSON lines, a JSON list of objects, Parquet (extra `tables`)."""
     suffix = path.suffix.lower()
     if suffix == ".parquet":
         return _read_parquet(content, path)
@@ -46,8 +49,8 @@ def read_table(content: bytes, path: Path) -> dict[str, list]:
         raise DataError(
             sentence(f"The table {path}", "be UTF-8 text", f"byte {error.start} of another encoding", "Save it as UTF-8.")
         ) from error
-    if suffix in (".jsonl", ".ndjson"):
-        return _read_json_lines(text, path)
+    if suffix in (".jsonl", ".ndjson", ".json"):
+        return _read_json_lines(text, path) if suffix != ".json" else _read_json(text, path)
     csv.field_size_limit(min(sys.maxsize, 2**31 - 1))
     delimiter = "\t" if suffix == ".tsv" else max(",;\t", key=text.split("\n", 1)[0].count)
     try:
@@ -68,6 +71,17 @@ def read_table(content: bytes, path: Path) -> dict[str, list]:
                 )
             )
     return {name: [row[column] for row in body] for column, name in enumerate(header)}
+
+
+def _read_json(text: str, path: Path) -> dict[str, list]:
+    try:
+        rows = json.loads(text)
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise DataError(sentence(f"The table {path}", "be a JSON list of objects", text[:40], str(error))) from error
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        raise DataError(sentence(f"The table {path}", "be a JSON list of objects", text[:40]))
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    return {name: [row.get(name) for row in rows] for name in names}
 
 
 def _read_json_lines(text: str, path: Path) -> dict[str, list]:
@@ -122,6 +136,25 @@ def find_column(columns: dict[str, list], wanted: str, usual: Sequence[str], wha
     )
 
 
+def find_text_column(columns: dict[str, list], settings: Settings, where: object) -> str:
+    """The column of texts: the one that is asked for, one with a usual name, or the only one there is, where it holds several words; empty
+    where the columns are values. Raises UsageError."""
+    if settings.text_column:
+        return find_column(columns, settings.text_column, TEXT_COLUMNS, "text", where)
+    words = {name: _words_in(values) for name, values in columns.items()}
+    usual = [name for name in columns if str(name).strip().lower() in TEXT_COLUMNS]
+    several = [name for name in columns if words[name] >= MANY_WORDS]
+    chosen = usual or (list(columns) if len(columns) == 1 else several if len(several) == 1 else [])
+    best = max(chosen, key=lambda name: words[name], default="")
+    return best if best and words[best] >= LEAST_WORDS else ""
+
+
+def _words_in(values: Sequence[Any]) -> float:
+    """Mean number of words in the cells of a column; 0 where they are not texts."""
+    some = [value for value in values[:: max(1, len(values) // 200)] if cell(value)]
+    return sum(len(value.split()) for value in some) / max(1, len(some)) if all(isinstance(value, str) for value in some) else 0.0
+
+
 def names_files(columns: dict[str, list], settings: Settings) -> bool:
     """Whether a table names files, and is not the data itself."""
     return bool(settings.path_column) or any(
@@ -136,11 +169,20 @@ def _like_files(values: Sequence[Any]) -> bool:
     return any(some) and all(re.search(r"\.[A-Za-z]\w{1,4}$", value) for value in some if value)
 
 
+def parted(columns: dict[str, list]) -> dict[str, list]:
+    """The columns that say of which part each row is: named so, and holding nothing else."""
+    return {
+        name: values
+        for name, values in columns.items()
+        if str(name).lower() in PART_COLUMNS and {cell(value).lower() for value in values} <= {*PART_NAMES, ""}
+    }
+
+
 def given_parts(columns: dict[str, list], where: object) -> list[str]:
     """The part of each row as the table's split column says it; "" where there is none."""
     column = next((name for name in columns if name.lower() in PART_COLUMNS), None)
     if column is None:
-        return [""] * len(next(iter(columns.values())))
+        return [""] * len(next(iter(columns.values()), []))
     words = [cell(value).lower() for value in columns[column]]
     for row, word in enumerate(words):
         if word and word not in PART_NAMES:

@@ -48,7 +48,7 @@ def activations(ground: Ground) -> tuple[dict[str, Any], list[str]]:
         for name, variant in variants.items():
             torch.manual_seed(seed)
             network = _stack(ground, below, name)
-            epochs = ground.settings.epochs or ground.task.recipe(len(learned)).epochs
+            epochs = ground.settings.epochs or ground.task.recipe(len(learned), ground.feed.input).epochs
             variant.training_flops = train_one(ground, network, feed, learned, seed, epochs)
             variant.right.append(right_of(network, feed, tested))
             variant.facts.setdefault("bent", []).append(how_bent(network, ground.x(learned)))

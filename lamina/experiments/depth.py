@@ -25,7 +25,7 @@ def depth(ground: Ground) -> tuple[dict[str, Any], list[str]]:
         learned, tested = ground.parts(seed)
         x = ground.x(learned)
         reference = flops_of(_deep(ground, x, 2), x)
-        budget = (ground.settings.epochs or ground.task.recipe(len(learned)).epochs) * reference * len(learned)
+        budget = (ground.settings.epochs or ground.task.recipe(len(learned), ground.feed.input).epochs) * reference * len(learned)
         for count, variant in variants.items():
             torch.manual_seed(seed)
             network = _deep(ground, x, count)

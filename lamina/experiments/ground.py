@@ -168,7 +168,7 @@ def train_one(ground: Ground, network: Network, feed: Feed, learned: np.ndarray,
 
     Returns the training FLOPs. Raises UsageError for so few epochs that there is hardly a step.
     """
-    recipe = ground.task.recipe(len(learned))
+    recipe = ground.task.recipe(len(learned), ground.feed.input)
     batch = min(ground.settings.batch or recipe.batch, len(learned))
     steps = round(epochs * len(learned) / batch)
     if steps < FEWEST_STEPS:
@@ -216,7 +216,7 @@ def spread(variant: Variant) -> str:
 
 def own_network(ground: Ground, feed: Feed, learned: np.ndarray, seed: int) -> tuple[Network, float]:
     """(the task's own network of the recipe's size, trained; its training FLOPs)."""
-    recipe = ground.task.recipe(len(learned))
+    recipe = ground.task.recipe(len(learned), ground.feed.input)
     sizes = ground.task.sizes(feed.input, ground.settings)
     torch.manual_seed(seed)
     x = feed.batch(learned[:2048]).x

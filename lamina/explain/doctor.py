@@ -22,7 +22,7 @@ from torch import Tensor
 from lamina.classical.fit import PENALTIES, Few, deal_out, fit_scale
 from lamina.data.batches import Batch, Feed
 from lamina.explain.layers import BATCH, is_trained, length_of, readable
-from lamina.layers import Context
+from lamina.layers import Context, Tokens
 from lamina.metrics import mean_recall, wilson_interval
 from lamina.networks import Network
 from lamina.outputs import ClassesOutput, Progress
@@ -250,7 +250,10 @@ def saturation(seen: Evidence) -> Diagnosis | None:
 def vanishing_gradient(seen: Evidence) -> Diagnosis | None:
     if len(seen.gradients) < 3:
         raise Unknown
-    (first, gradient), *others = seen.gradients.items()
+    tables = [] if seen.network is None else [layer.name for layer in seen.network.stack if isinstance(layer, Tokens)]
+    (first, gradient), *others = (
+        (name, each) for name, each in seen.gradients.items() if name not in tables
+    )  # of a table few rows are met
     most = max(value for _, value in others)
     if not most > 0 or not gradient < VANISHING * most:
         return None

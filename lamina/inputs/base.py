@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from lamina.data.inspection import Inspection
-from lamina.data.raw import FileRaw, Raw, ZipRaw
+from lamina.data.raw import FileRaw, PartRaw, Raw, ZipRaw
 from lamina.errors import ModelFileError, did_you_mean, sentence
 from lamina.layers import Context, Layer
 
@@ -112,6 +112,10 @@ class Input(ABC):
         """Decode fully and say what is wrong or odd. Used by the audit; never raises for bad data."""
         return Inspection()
 
+    def noticed(self, raws: Sequence[Raw], names: Sequence[str]) -> list[tuple[str, str, str]]:
+        """(name, kind, detail) of what is odd about usable values together."""
+        return []
+
     def same(self, first: Raw, second: Raw) -> bool:
         """Whether two values with near fingerprints are copies of one another, compared on the values themselves."""
         return False
@@ -161,7 +165,7 @@ class Input(ABC):
 
 def unusable_by_size(raw: Raw, most: int) -> Inspection | None:
     """Why a file of this size is not even opened; None where it is. Raises OSError."""
-    size = raw.size() if isinstance(raw, (FileRaw, ZipRaw)) else len(raw) if isinstance(raw, bytes) else 1
+    size = raw.size() if isinstance(raw, (FileRaw, PartRaw, ZipRaw)) else len(raw) if isinstance(raw, bytes) else 1
     if size == 0:
         return Inspection("empty", "0 bytes")
     return Inspection("over-large", f"{size / 1e9:.1f} GB in one file") if size > most else None

@@ -5,13 +5,18 @@ from lamina.layers.borrowed import Onnx
 from lamina.layers.identity import Cosine, Embedding, Flatten, Projection
 from lamina.layers.linear import ACTIVATIONS, FullyConnected, Linear
 from lamina.layers.mobile import InvertedResidual, MobileConvolution
+from lamina.layers.ngrams import NGrams, Same
 from lamina.layers.picture import Convolution, GlobalPool, Residual, Standardize, Whiten
+from lamina.layers.sentences import SentenceLayer, SentenceTokens
 from lamina.layers.sound import LogMel, Masks, TimePool
 from lamina.layers.table import Columns, Dense
+from lamina.layers.transformer import Attention, GatedMLP, LastNorm, TextPool, TokenHead, Tokens, ends, merge
+from lamina.layers.words import SparseLinear, WordCounts
 
 __all__ = [
     "ACTIVATIONS",
     "LAYER_KINDS",
+    "Attention",
     "Columns",
     "Context",
     "Convolution",
@@ -20,18 +25,31 @@ __all__ = [
     "Embedding",
     "Flatten",
     "FullyConnected",
+    "GatedMLP",
     "GlobalPool",
     "InvertedResidual",
+    "LastNorm",
     "Layer",
     "Linear",
     "LogMel",
     "Masks",
     "MobileConvolution",
+    "NGrams",
     "Onnx",
     "Projection",
     "Residual",
+    "Same",
+    "SentenceLayer",
+    "SentenceTokens",
+    "SparseLinear",
     "Standardize",
+    "TextPool",
     "TimePool",
+    "TokenHead",
+    "Tokens",
     "Whiten",
+    "WordCounts",
     "build_layer",
+    "ends",
+    "merge",
 ]

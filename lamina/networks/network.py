@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from lamina.errors import ModelFileError, sentence
-from lamina.layers import Context, Layer, build_layer
+from lamina.layers import Context, Layer, TokenHead, build_layer
 
 MAX_LAYERS = 10_000
 
@@ -28,6 +28,8 @@ class Network(nn.Module):
                 raise ValueError(f"layer names are distinct identifiers, got {name!r}")
             layer.name = name
             self.layers[name] = layer
+        if isinstance(self.head, TokenHead) and self.head.tied:
+            self.head.tie(self.stack[0])
 
     @property
     def head(self) -> Layer:

@@ -3,5 +3,6 @@
 from lamina.outputs.base import OUTPUT_KINDS, Answer, Output, Progress, build_output
 from lamina.outputs.classes import ClassesOutput
 from lamina.outputs.identity import IdentityOutput
+from lamina.outputs.next import NextOutput
 
-__all__ = ["OUTPUT_KINDS", "Answer", "ClassesOutput", "IdentityOutput", "Output", "Progress", "build_output"]
+__all__ = ["OUTPUT_KINDS", "Answer", "ClassesOutput", "IdentityOutput", "NextOutput", "Output", "Progress", "build_output"]

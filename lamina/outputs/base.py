@@ -43,6 +43,8 @@ class Output(ABC):
     kind: ClassVar[str] = ""
     reads: ClassVar[str] = "head"
     """The named layer that answers come from."""
+    measured: ClassVar[bool] = False
+    """Whether what is kept of an example is how it was met (`met`) rather than what the network put out."""
     together: ClassVar[bool] = False
     """Whether held-out answers can only be judged together (`judge`): training never saw them, so that they have no loss."""
 
@@ -70,6 +72,11 @@ class Output(ABC):
     @abstractmethod
     def loss(self, hidden: Tensor, head: Layer, target: Tensor, context: Context, progress: Progress) -> tuple[Tensor, Tensor]:
         """(sum, count) over a batch, from the signals before the head, so that margins, tied and sampled softmax and CTC all fit."""
+
+    def met(self, x: Tensor, hidden: Tensor, head: Layer, target: Tensor, context: Context) -> Tensor:
+        """[N, …] how well each example of a batch `x` was met, from the signals before the head, where `measured`: the loss first, then by
+        how many it is divided."""
+        raise NotImplementedError(f"{type(self).__name__} measures nothing")
 
     @abstractmethod
     def decode(self, values: Tensor, context: Context) -> list[Any]:

@@ -59,9 +59,11 @@ def planned(prepared: Prepared, deadline: float | None, screen: Screen) -> Plan:
         torch.set_num_threads(plan.threads)
         screen.say(f"Plan        as decided before: {plan.steps} steps of {plan.batch}, {plan.precision}")
         return plan
-    if prepared.task.new_answers and prepared.settings.seeds > 1:
-        screen.say("Seeds       --seeds is not used: the interval draws people anew, not trainings")
-    if prepared.task.new_answers:
+    alone = prepared.task.new_answers or not prepared.task.labeled
+    if alone and prepared.settings.seeds > 1:
+        what = "people" if prepared.task.labeled else "stretches of text"
+        screen.say(f"Seeds       --seeds is not used: the interval draws {what} anew, not trainings")
+    if alone:
         legs = ["final"]
     elif split.folds is None:
         legs = [*(f"seed{number}" for number in range(2, prepared.settings.seeds + 1)), "final"]
@@ -88,13 +90,16 @@ def planned(prepared: Prepared, deadline: float | None, screen: Screen) -> Plan:
         f"Forecast    {forecast['epochs']:g} epochs = {plan.steps} steps of {plan.batch}{networks}: {seconds} of training, "
         f"memory {memory} of {bytes_in_words(total_memory(prepared.feed.device))}"
     )
+    each = getattr(prepared.feed.input, "window", 0) or 1  # values of one example
+    if told := prepared.task.foretell(forecast["parameters"], len(train_part) * each, plan.steps * plan.batch * each):
+        screen.say(f"            {told}")
     return plan
 
 
 def learn(prepared: Prepared, plan: Plan, deadline: float | None, screen: Screen) -> Learned:
     """Train every leg, calibrate on held-out values, open the test part once."""
     begun = time.monotonic()
-    split, feed, answers = prepared.split, prepared.feed, prepared.report.examples.answers
+    split, feed, answers = prepared.split, prepared.feed, prepared.examples.answers
     if split.folds is None:
         train_part, validation, test = (split.indices(part) for part in ("train", "validation", "test"))
         others = plan.legs[:-1]
@@ -125,11 +130,13 @@ def learn(prepared: Prepared, plan: Plan, deadline: float | None, screen: Screen
         order = [index for number in range(folds) for index in split.fold(number)[1]]
         held_out = in_place(join_values(parts), order)
         network, feed = _leg("final", test, [], prepared, plan, leg_deadline(deadline, 1), screen)
+        if prepared.task.finish is not None:
+            prepared.task.finish(network, feed, np.array(test))
         output = calibrated(network, feed, held_out, plan.answers, same_network=False)
         decoded = output.decode(held_out.values, held_out.context)
         score = score_cross_fitted(prepared.task, split, decoded, answers)
     facts = facts_of(prepared, output, test, decoded)
-    if prepared.report.examples.told_by:
+    if prepared.examples.told_by:
         facts["told_by"] = _told_apart(prepared, test, decoded)
     if near := split.near_test:
         kept = [place for place, index in enumerate(test) if index not in set(near)]
@@ -147,7 +154,7 @@ def learn(prepared: Prepared, plan: Plan, deadline: float | None, screen: Screen
 
 def _told_apart(prepared: Prepared, test: list[int], decoded: list[Any]) -> dict[str, Any]:
     """The score of each group of test examples; None for one that cannot be scored."""
-    examples, task = prepared.report.examples, prepared.task
+    examples, task = prepared.examples, prepared.task
     found: dict[str, Any] = {}
     for name in sorted({examples.told_by[index] for index in test}):
         own = [place for place, index in enumerate(test) if examples.told_by[index] == name]
@@ -166,7 +173,7 @@ def facts_of(prepared: Prepared, output: Output, test: list[int], decoded: list[
         "clueless_score": clueless[0] if clueless else None,
         "unknown": sum(getattr(answer, "unknown", False) for answer in decoded) / max(1, len(decoded)),
         "output": output.state(),
-        "remarks": prepared.task.remarks(decoded, [prepared.report.examples.answers[index] for index in test]),
+        "remarks": prepared.task.remarks(decoded, [prepared.examples.answers[index] for index in test]),
     }
 
 
@@ -200,6 +207,8 @@ def _leg(
             elif isinstance(event, Checked):
                 score = f"score {percent(event.score)} %, " if event.score is not None else ""
                 screen.say(f"Check       step {event.step} of {plan.total(leg)}: {score}loss {event.loss:.3f} on validation")
+                if prepared.task.sample is not None:
+                    screen.say(f"            {prepared.task.sample(network, feed.input)}")
             elif isinstance(event, Decided) and leg == plan.legs[0]:
                 found = f"{percent(event.disguised)} % right with it, {percent(event.score)} % without"
                 screen.say(f"{feed.input.doubt:<12}{'used' if event.used else 'not used'}: {found}")

@@ -58,7 +58,7 @@ def oppose(prepared: Prepared, screen: Screen) -> Opposed | None:
         raise UsageError(sentence("--use borrowed", "be asked for color photos, with the packaged network installed", got))
     if not settings.verdict_share or not prepared.task.opponents(prepared.feed.input):
         return None
-    contest = Contest(prepared.task, prepared.feed, prepared.split, prepared.report.examples.answers, settings.seed)
+    contest = Contest(prepared.task, prepared.feed, prepared.split, prepared.examples.answers, settings.seed)
     share = 60 * settings.minutes * settings.verdict_share if settings.minutes is not None else None
     rivals, spent, limited = [contest.trivial()], 0.0, _threads(settings)
     try:
@@ -85,12 +85,21 @@ def oppose(prepared: Prepared, screen: Screen) -> Opposed | None:
         limited.restore_original_limits()
         give_back_memory()
         forget_peak_memory()
-    later = "" if classical.complete or share is not None else "; its search was cut short, and may take as long as training, afterwards"
+    later = (
+        ""
+        if classical.complete or share is not None or prepared.feed.output.measured
+        else "; its search was cut short, and may take as long as training, afterwards"
+    )
     screen.say(
-        f"Classical   {classical.name}: {percent(classical.promise or 0.0)} % cross-validated on training examples, "
+        f"Classical   {classical.name}: {_promised(classical, prepared)} on training examples held out, "
         f"in {duration(classical.seconds)}; the verdict comes after the training{later}"
     )
     return Opposed(contest, [classical, *rivals], notes)
+
+
+def _promised(classical: Rival, prepared: Prepared) -> str:
+    promise = classical.promise or 0.0
+    return f"{-promise:.3f} nats a token" if prepared.feed.output.measured else f"{percent(promise)} %"
 
 
 def judged(
@@ -131,6 +140,8 @@ def _spent(prepared: Prepared, plan: Plan, learned: Learned) -> tuple[float, flo
 def _more_time(prepared: Prepared, learned: Learned, opposed: Opposed, trained: float, screen: Screen) -> Opposed:
     """Where no --minutes bind it, a search that was cut short is made anew: in its share of the time, or, near, in as long as training."""
     settings, classical = prepared.settings, opposed.rival("classical")
+    if learned.model.output.measured:
+        return opposed
     if settings.minutes is not None or classical is None or classical.complete or classical.remade:
         return opposed
     deep = learned.score.value if learned.validation is None else learned.validation
@@ -160,8 +171,9 @@ def _chosen(prepared: Prepared, learned: Learned, rivals: list[Rival], verdict: 
         how = "cross-fitted" if prepared.split.folds is not None else "on the test part, for want of another: its score flatters"
     sign = -1 if learned.score.better == "lower" else 1
     kind = max(held_out, key=lambda each: sign * held_out[each]) if use == "best" else use
-    others = ", ".join(f"{each} {percent(score)} %" for each, score in held_out.items() if each != kind)
-    screen.say(f"Used        {kind}: {percent(held_out[kind])} % {how}, {others}")
+    told = learned.score.told
+    others = ", ".join(f"{each} {told(score)}" for each, score in held_out.items() if each != kind)
+    screen.say(f"Used        {kind}: {told(held_out[kind])} {how}, {others}")
     if kind == "deep":
         return learned, list(ways["classical"].answers)
     way, answers = ways[kind], list(ways[kind].answers)

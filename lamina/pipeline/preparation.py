@@ -17,6 +17,7 @@ from lamina.data.examples import Examples
 from lamina.data.files import write_json
 from lamina.data.read import read_examples
 from lamina.data.split import Split, divide, load_split, save_split
+from lamina.data.texts import read_texts
 from lamina.errors import DataError, sentence
 from lamina.inputs import Input
 from lamina.screen import Screen, percent
@@ -41,6 +42,13 @@ class Prepared:
     split: Split
     feed: Feed
     run: Run
+    arranged: Examples | None = None
+    """What the task made of the usable examples, such as windows of long texts; None: they are as they were read."""
+
+    @property
+    def examples(self) -> Examples:
+        """What training, answers and report count as one example each; the split and the feed are of these."""
+        return self.report.examples if self.arranged is None else self.arranged
 
 
 def prepare(data: Any, run: Run, settings: Settings, screen: Screen) -> Prepared:
@@ -65,6 +73,7 @@ def prepare(data: Any, run: Run, settings: Settings, screen: Screen) -> Prepared
         screen.say(f"Input       {said}")
     start = choose_start(settings, input, len(learned), screen)
     if start:
+        start = start.low_rank(settings, screen)
         input, task = start.fit_input(input), start.task(task)
     output = task.output(settings).fit([report.examples.answers[i] for i in learned])
     decoded = decode(report.examples.raws, [inspection.content for inspection in report.inspections], input, settings, screen)
@@ -76,7 +85,8 @@ def prepare(data: Any, run: Run, settings: Settings, screen: Screen) -> Prepared
             f"            as they are, with a linear head, its layers should reach about {percent(expected[0])} % "
             f"(5-fold on {expected[1]} training examples); training goes on from there"
         )
-    return Prepared(task, settings, report, split, feed, run)
+    prepared = Prepared(task, settings, report, split, feed, run)
+    return prepared if task.arrange is None else task.arrange(prepared, screen)
 
 
 def fitted_feed(report: Audit, unfitted: Input, task: Task, settings: Settings, learned: Sequence[int], screen: Screen) -> Feed:
@@ -97,15 +107,15 @@ def audit_data(data: Any, *, screen: Screen | None = None, **settings: Any) -> A
 def audited(data: Any, task: Task, settings: Settings, screen: Screen) -> tuple[Audit, Input]:
     """(the audit of the examples, the unfitted input that inspected them)."""
     examples, unfitted = read_for(data, task, settings)
-    screen.say(f"Task        {task.name}: {task.question} ({len(examples)} {unfitted.plural} with labels)")
+    screen.say(f"Task        {task.name}: {task.question} ({len(examples)} {unfitted.plural}{' with labels' * task.labeled})")
     unfitted = unfitted.look(examples.raws)
-    return audit(examples, unfitted, settings, screen, task.new_answers), unfitted
+    return audit(examples, unfitted, settings, screen, task.new_answers or not task.labeled), unfitted
 
 
 def read_for(data: Any, task: Task, settings: Settings) -> tuple[Examples, Input]:
     """(the examples, the unfitted input that reads them)."""
     inputs = [task.input(settings, sense) for sense in task.senses]
-    examples = read_examples(data, settings, inputs)
+    examples = read_examples(data, settings, inputs) if task.labeled else read_texts(data, settings, inputs[0])
     return examples, task.input(settings, examples.sense or task.senses[0])
 
 
@@ -122,7 +132,7 @@ def _split(report: Audit, run: Run, task: Task, settings: Settings) -> Split:
                 "Put them back, or train anew with --split " + str(own) + ".",
             )
         )
-    split = divide(report, saved, task.new_answers)
+    split = divide(report, saved, task.new_answers, task.labeled)
     if not own.exists():
         write_json(own, save_split(split, report))
     return split

@@ -17,6 +17,7 @@ from lamina.data.batches import Feed
 from lamina.data.files import write_json
 from lamina.data.split import Split
 from lamina.explain import CHECKS, Evidence, Examination, diagnose
+from lamina.inputs import TextInput
 from lamina.metrics import trials_of
 from lamina.model import Material, Model
 from lamina.networks import Network
@@ -51,7 +52,7 @@ def record(
     model.material = Material(
         replace(prepared.feed, values=prepared.feed.values.here(), input=model.input.single(), device=torch.device("cpu")),
         prepared.split,
-        prepared.report.examples.names,
+        prepared.examples.names,
     )
     model.save(run.path("model.lamina"))
     model.save(out)
@@ -64,7 +65,7 @@ def record(
 
 def examine(prepared: Prepared, plan: Plan, learned: Learned, screen: Screen) -> Examination:
     """What the doctor says of the training, told."""
-    facts = None if learned.model.output.together else report_facts(prepared, learned, [], shown=0)
+    facts = None if learned.model.output.together or learned.model.output.measured else report_facts(prepared, learned, [], shown=0)
     found = diagnose(gather(prepared.run.folder, dataclasses.asdict(plan), facts, learned.model.network, prepared.feed, prepared.split))
     for each in found.found:
         screen.warn(f"Doctor: {each.name}. {each.evidence[0].upper()}{each.evidence[1:]}. {each.remedy}")
@@ -96,7 +97,9 @@ def gather(
 
 def report_facts(prepared: Prepared, learned: Learned, other: list[Any], shown: int = MISTAKES_SHOWN) -> dict[str, Any]:
     """What the report says of single test examples: all answers, and the most confident mistakes with their pictures."""
-    examples = prepared.report.examples
+    examples = prepared.examples
+    if learned.model.output.measured:
+        return _facts_of_texts(prepared, learned, other, shown)
     if learned.model.output.together:
         return _facts_of_people(prepared, learned, other, shown)
     labels = [answer.top[0][0] for answer in learned.answers]
@@ -119,7 +122,7 @@ def report_facts(prepared: Prepared, learned: Learned, other: list[Any], shown: 
 
 def _facts_of_people(prepared: Prepared, learned: Learned, other: list[Any], shown: int) -> dict[str, Any]:
     """The curve of false accepts against false rejects, how alike pairs are, and the pairs that were mistaken most."""
-    people = [prepared.report.examples.answers[index] for index in learned.test]
+    people = [prepared.examples.answers[index] for index in learned.test]
     trials = trials_of(np.stack(learned.answers), people)
     curves = {learned.way: trials}
     if other:
@@ -151,12 +154,36 @@ def _facts_of_people(prepared: Prepared, learned: Learned, other: list[Any], sho
     }
 
 
+def _facts_of_texts(prepared: Prepared, learned: Learned, other: list[Any], shown: int) -> dict[str, Any]:
+    """Bits per byte of each stretch of the test part, and the stretches that surprised most and least, as text."""
+    ways = {learned.way: np.stack(learned.answers)}
+    if other:
+        ways["classical" if learned.way == "deep" else "deep"] = np.stack(other)
+    bits = {way: (found[:, 0] / np.maximum(1, found[:, 2]) / np.log(2)).tolist() for way, found in ways.items()}
+    order = np.argsort(bits[learned.way], kind="stable")
+    input = prepared.feed.input
+    assert isinstance(input, TextInput)
+    return {
+        "kind": "texts",
+        "names": [prepared.examples.names[index] for index in learned.test],
+        "bits": bits,
+        "shown": [
+            {
+                "name": prepared.examples.names[learned.test[place]],
+                "bits": bits[learned.way][place],
+                "text": input.words(np.asarray(prepared.feed.values.take([learned.test[place]])[0]).tolist()),
+            }
+            for place in [*order[::-1][: shown // 4], *order[: shown // 4]]
+        ],
+    }
+
+
 def _shown(prepared: Prepared, index: int) -> dict[str, str]:
     """An example's name, picture and sound."""
     value = prepared.feed.values.take([index])[0]
     read = value.cpu().numpy() if isinstance(value, torch.Tensor) else value
     input = prepared.feed.input
-    return {"name": prepared.report.examples.names[index], "picture": input.shown(read), "sound": input.heard(read)}
+    return {"name": prepared.examples.names[index], "picture": input.shown(read), "sound": input.heard(read)}
 
 
 def make_card(prepared: Prepared, plan: Plan, learned: Learned, verdict: Verdict | None, seconds: float) -> dict[str, Any]:
@@ -167,7 +194,7 @@ def make_card(prepared: Prepared, plan: Plan, learned: Learned, verdict: Verdict
         counts["test"] = len(split.parts)
     source = report.examples.source
     return {
-        "classes": [] if prepared.task.new_answers else sorted(set(report.examples.answers)),
+        "classes": report.examples.labels if prepared.task.labeled and not prepared.task.new_answers else [],
         "examples": counts,
         "cross_fitted": split.folds is not None,
         "excluded": len(report.excluded),

@@ -18,8 +18,10 @@ from lamina.report.html import scrolling, table, text
 from lamina.report.inside import inside_section
 from lamina.report.people import people_section
 from lamina.report.plots import against_size, learning_curves, reliability, score_bars
+from lamina.report.texts import texts_section
 from lamina.screen import bytes_in_words, duration, percent
 from lamina.settings import Settings
+from lamina.task import Score
 from lamina.training.events import read_events
 
 FACTS = "report.json"
@@ -94,11 +96,9 @@ def write_report(run: Path, card: dict[str, Any], out: Path) -> Path:
     except (OSError, ValueError) as error:
         raise DataError(sentence(f"The run folder {run}", f"hold {FACTS}, audit.json and events.jsonl", str(error))) from error
     try:
-        about = (
-            [people_section(facts)]
-            if facts.get("kind") == "people"
-            else [_classes(facts), _confusion(facts), _calibration(facts), _mistakes(facts)]
-        )
+        kinds = {"people": people_section, "texts": texts_section}
+        own = kinds.get(facts.get("kind", ""))
+        about = [own(facts)] if own else [_classes(facts), _confusion(facts), _calibration(facts), _mistakes(facts)]
         sections = [
             _top(card),
             _contenders(card, curve),
@@ -129,12 +129,12 @@ def write_report(run: Path, card: dict[str, Any], out: Path) -> Path:
 
 def _top(card: dict[str, Any]) -> str:
     score, verdict = card["score"], card.get("verdict")
-    interval = f"{percent(score['low'])}-{percent(score['high'])}, 95 % interval"
-    told = verdict["sentence"] if verdict else f"{score['name'].capitalize()} {percent(score['value'])} % ({interval})."
+    measured = str(Score(**score))
+    told = verdict["sentence"] if verdict else f"{measured[0].upper()}{measured[1:]}."
     how = "each tested once by a network that never saw it" if card["cross_fitted"] else "opened once"
     return (
         f'<h1>{text(Path(card["model"]).name)}</h1><p class="sentence">{text(told)}</p>'
-        f'<p class="soft">{text(score["name"])} {percent(score["value"])} % ({interval}) on {score["n"]} test examples, {how}; '
+        f'<p class="soft">{text(measured)} on {score["n"]} test examples, {how}; '
         f"{text(', '.join(f'{count} {part}' for part, count in card['examples'].items()))}.</p>"
     )
 
@@ -152,8 +152,8 @@ def _contenders(card: dict[str, Any], curve: dict[str, Any] | None) -> str:
 
     rows = [
         row("way", lambda each: each["name"]),
-        row("score", lambda each: f"{percent(each['score']['value'])} %"),
-        row("95 % interval", lambda each: f"{percent(each['score']['low'])}-{percent(each['score']['high'])}"),
+        row("score", lambda each: (own := Score(**each["score"])).told(own.value)),
+        row("95 % interval", lambda each: f"{(own := Score(**each['score'])).told(own.low, '')}-{own.told(own.high, '')}"),
         row(
             "features thought of by people",
             lambda each: len(each.get("features", ())) or {"deep": "learned", "borrowed": "learned by others"}.get(each["kind"], "none"),
@@ -172,10 +172,13 @@ def _contenders(card: dict[str, Any], curve: dict[str, Any] | None) -> str:
     decided = "".join(f"<li>{text(kind)}: {text('; '.join(things))}</li>" for kind, things in listed if things)
     notes = "".join(f"<p class='soft'>{text(each['kind'])}: {text(note)}</p>" for each in ways for note in each["notes"])
     test = "by people drawn anew" if lower else "exact McNemar test of the saved network"
+    share = bool(Score(**ways[0]["score"]).unit)
+    times, unit = (100, "points") if share else (1, ways[0]["score"]["name"])
+    test = test if share else "by stretches of text drawn anew"
     paired = (
-        f"{'Classical minus deep' if lower else 'Deep minus classical'}: {100 * verdict['difference']:+.2f} points, "
-        f"99 % paired interval {100 * verdict['low']:+.2f} to {100 * verdict['high']:+.2f}, {test}, p = {verdict['p_value']:.2g}; "
-        f"margin {100 * verdict['margin']:g} points."
+        f"{'Classical minus deep' if lower else 'Deep minus classical'}: {times * verdict['difference']:+.3g} {unit}, "
+        f"99 % paired interval {times * verdict['low']:+.3g} to {times * verdict['high']:+.3g}, {test}, p = {verdict['p_value']:.2g}; "
+        f"margin {times * verdict['margin']:g} {unit}."
     )
     plot = f"<figure>{score_bars(ways)}</figure>"
     found = table(("", *(each["kind"] for each in ways)), rows, words=range(1, len(ways) + 1), rows_named=True)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from lamina.errors import UsageError, did_you_mean, sentence
 from lamina.task import Task
+from lamina.tasks.language.task import LANGUAGE
 from lamina.tasks.recognize.task import RECOGNIZE
 from lamina.tasks.verify.task import VERIFY
 
-TASKS = {task.name: task for task in (RECOGNIZE, VERIFY)}
+TASKS = {task.name: task for task in (RECOGNIZE, VERIFY, LANGUAGE)}
 
 
 def find_task(name: str) -> Task:

@@ -45,7 +45,7 @@ class Recorder:
 
     def step(self, batch: Batch, progress: Progress, rate: Tensor, reseed: Callable[[], None]) -> Tensor:
         """One step; `reseed` sets the generators before it."""
-        shape = (batch.x.shape, batch.x.dtype, batch.target.shape)
+        shape = (batch.x.shape, batch.x.dtype, batch.target.shape, *(value is not None for value in batch.context))
         if shape not in self.recorded:
             self.seen[shape] += 1
             if self.seen[shape] <= WARM or any(value is not None for value in batch.context):

@@ -70,7 +70,7 @@ def put_state(state: State, network: Network, optimizer: torch.optim.Optimizer) 
         kept = {name.split(".", 1)[1]: value for name, value in state.optimizer.items() if name.split(".", 1)[0] == str(number)}
         optimizer.state[parameter] = {}
         for key, value in kept.items():
-            own = torch.empty_like(parameter) if value.shape == parameter.shape else torch.empty_like(value)
+            own = torch.empty_like(parameter) if value.shape == parameter.shape else torch.empty_like(value, device=parameter.device)
             fill(own, value)
             optimizer.state[parameter][key] = own
 

@@ -277,6 +277,11 @@ class _Driver:
                     targets.append(batch.target.cpu())
                     continue
                 hidden, context = self.network.hidden(x, context)
+                if self.output.measured:  # in pieces: all logits of a check at once may not fit
+                    met = self.output.met(x, hidden, self.network.head, batch.target, context).sum(0)
+                    found.append(torch.stack([met[0], met[1], torch.zeros_like(met[0])]))
+                    scored = False
+                    continue
                 loss_sum, n = self.output.loss(hidden, self.network.head, batch.target, context, end)
                 hits = self.output.right(self.network.head(hidden, context)[0], batch.target)
                 scored = scored and hits is not None

@@ -70,7 +70,7 @@ def make_plan(
     task: Task, settings: Settings, feed: Feed, train: np.ndarray, amounts: Amounts, legs: list[str], deadline: float | None
 ) -> Plan:
     """The Plan, from the settings, the recipe and measured steps."""
-    recipe = task.recipe(amounts.train)
+    recipe = task.recipe(amounts.train, feed.input)
     if feed.device.type == "cuda" and recipe.gpu_batch and not settings.batch:
         recipe = _for_a_gpu(recipe)
     batch = min(settings.batch or recipe.batch, max(1, amounts.train))
@@ -249,7 +249,10 @@ def _race(task: Task, plan: Plan, settings: Settings, feed: Feed, train: np.ndar
         last = now
         if late and len(seconds[0]) >= (1 if hasty else 3):
             break
-    full, small = _flops(network, sample), _flops(network, feed.batch(examples[:2], draws[:2], coarse)) if coarse < 1 else 0
+    full, small = (
+        _flops(network, feed.batch(examples[:2])),
+        _flops(network, feed.batch(examples[:2], draws[:2], coarse)) if coarse < 1 else 0,
+    )
     if coarse < 1:
         measured = statistics.median(seconds[1]) / statistics.median(seconds[0]) if seconds[1] and seconds[0] else small / max(1, full)
         plan.coarse_cost = round(min(1.0, measured), 4)

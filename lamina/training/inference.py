@@ -51,13 +51,21 @@ def each_batch(network: Network, input: Input, output: Output, batches: Iterable
             device = batch.x.device
             with torch.inference_mode(), exact(device), torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
                 views = input.several(batch.x, batch.context)
-                found = [(share, network(x, context, until)) for share, x, context in views]
+                if output.measured:
+                    found = [(share, _measured(network, output, x, context, batch.target)) for share, x, context in views]
+                else:
+                    found = [(share, network(x, context, until)) for share, x, context in views]
                 values = found[0][1][0].float() if len(found) == 1 else sum(share * signals.float() for share, (signals, _) in found)
                 context = found[0][1][1]._replace(caches=None).to(torch.device("cpu"))
                 done = Values(torch.as_tensor(values).cpu(), context, batch.target.cpu())
                 yield _first(done) if alone else done
     finally:
         network.train(was_training)
+
+
+def _measured(network: Network, output: Output, x: Tensor, context: Context, target: Tensor) -> tuple[Tensor, Context]:
+    hidden, context = network.hidden(x, context)
+    return output.met(x, hidden, network.head, target, context), Context()
 
 
 def score_cross_fitted(task: Task, split: Split, answers: Sequence[Any], truths: Sequence[Any]) -> Score:

@@ -1,4 +1,4 @@
-"""Optimizers: Muon for filters and matrices, SGD with Nesterov momentum for the head, biases and norms."""
+"""Optimizers: Muon for filters and matrices; SGD with Nesterov momentum, or AdamW, for the head, tables, biases and norms."""
 
 from __future__ import annotations
 
@@ -14,22 +14,27 @@ from lamina.training.plan import Plan
 
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
 NEWTON_SCHULZ_STEPS = 3
+BETAS, EPSILON = (0.9, 0.95), 1e-10
+"""Of AdamW."""
 NARROWEST = 8
 """Filters and matrices with fewer rows or columns than this are left to SGD."""
 
 
 class Muon(torch.optim.Optimizer):
-    """Muon (Jordan et al. 2024, https://kellerjordan.github.io/posts/muon/) in the groups with `orthogonal`, else SGD.
+    """Muon (Jordan et al. 2024, https://kellerjordan.github.io/posts/muon/) in the groups with `orthogonal`, AdamW (Loshchilov & Hutter
+    2019, https://arxiv.org/abs/1711.05101) in those with `adam`, else SGD.
 
     The momentum of a filter [outputs, inputs, k, k], seen as a matrix [outputs, rest], is replaced by the nearest matrix whose
-    singular values are all about 1; the filter itself is held at length sqrt(outputs), so that one rate suits every layer.
+    singular values are all about 1. In a group with `held` the filter itself stays at length sqrt(outputs), so that one rate suits every
+    layer; else it shrinks by `weight_decay` times the rate, and tall matrices go farther in a step.
     Each group's rate is `lr`, set by the loop, times its `scale`.
     """
 
     def __init__(self, groups: list[dict[str, Any]], lr: float, products: torch.dtype = torch.float32) -> None:
         """`products` is the number format of the matrix products; fp64 parameters use their own."""
         self.products = products
-        super().__init__(groups, {"lr": lr, "scale": 1.0, "momentum": 0.0, "weight_decay": 0.0, "orthogonal": False})
+        usual = {"lr": lr, "scale": 1.0, "momentum": 0.0, "weight_decay": 0.0, "orthogonal": False, "held": True, "adam": False}
+        super().__init__(groups, usual)
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
@@ -39,18 +44,41 @@ class Muon(torch.optim.Optimizer):
             for parameter in group["params"]:
                 if parameter.grad is None:
                     continue
-                gradient = parameter.grad.add(parameter, alpha=decay) if decay else parameter.grad
                 state = self.state[parameter]
+                if group["adam"]:
+                    _adam(parameter, state, rate, decay)
+                    continue
+                added = decay and group["held"]
+                gradient = parameter.grad.add(parameter, alpha=decay) if added else parameter.grad
                 if "momentum" not in state:
                     state["momentum"] = torch.zeros_like(parameter)
                 state["momentum"].mul_(momentum).add_(gradient)
                 update = gradient.add(state["momentum"], alpha=momentum)
-                if group["orthogonal"]:
+                if group["orthogonal"] and group["held"]:
                     value = whole(parameter)
                     value = value * (len(value) ** 0.5 / value.norm().clamp_min(1e-7))
                     fill(parameter, _less(value, orthogonal(whole(update), self.products), rate))
+                elif group["orthogonal"]:
+                    value = whole(parameter).mul(1 - rate * decay)
+                    tall = max(1.0, len(value) / (value.numel() / len(value))) ** 0.5
+                    fill(parameter, _less(value, orthogonal(whole(update), self.products), rate * tall))
                 else:
                     _less(parameter, update, rate)
+
+
+def _adam(parameter: Tensor, state: dict[str, Any], rate: float | Tensor, decay: float) -> None:
+    """A step of AdamW; how many there were is counted on the device, so that captured steps count, too."""
+    if "momentum" not in state:
+        state.update(momentum=torch.zeros_like(parameter), square=torch.zeros_like(parameter))
+        state["count"] = torch.zeros((), device=parameter.device)
+    gradient = parameter.grad
+    assert gradient is not None
+    state["count"] += 1
+    state["momentum"].lerp_(gradient, 1 - BETAS[0])
+    state["square"].mul_(BETAS[1]).addcmul_(gradient, gradient, value=1 - BETAS[1])
+    first, second = (1 - beta ** state["count"] for beta in BETAS)
+    parameter.mul_(1 - rate * decay)
+    _less(parameter, (state["momentum"] / first) / ((state["square"] / second).sqrt() + EPSILON), rate)
 
 
 def _less(value: Tensor, update: Tensor, rate: float | Tensor) -> Tensor:
@@ -86,7 +114,7 @@ def make_optimizer(network: Network, plan: Plan) -> torch.optim.Optimizer:
         if parameter.requires_grad:
             matrix = parameter.ndim > 1 and id(parameter) not in tables and min(len(parameter), parameter[0].numel()) >= NARROWEST
             groups["head" if id(parameter) in head else "filters" if matrix else "rest"].append(parameter)
-    muon = plan.optimizer == "muon"
+    muon, adam = plan.optimizer.startswith("muon"), plan.optimizer == "muon+adamw"
     scales = {"filters": 1.0, "head": plan.head_rate / plan.learning_rate or 1.0, "rest": plan.rest_rate / plan.learning_rate or 1.0}
     made: list[dict[str, Any]] = []
     for name, members in groups.items():
@@ -94,6 +122,7 @@ def make_optimizer(network: Network, plan: Plan) -> torch.optim.Optimizer:
         momentum = plan.rest_momentum if muon and name != "filters" else plan.momentum
         for matrices in (True, False):
             if part := [parameter for parameter in members if (parameter.ndim > 1) == matrices]:
-                decay = plan.weight_decay if matrices and not orthogonal else 0.0
-                made.append({"params": part, "scale": scales[name], "momentum": momentum, "weight_decay": decay, "orthogonal": orthogonal})
+                decay = plan.weight_decay if matrices and (adam or not orthogonal) else 0.0
+                kinds = {"orthogonal": orthogonal, "held": not adam, "adam": adam and not orthogonal}
+                made.append({"params": part, "scale": scales[name], "momentum": momentum, "weight_decay": decay, **kinds})
     return Muon(made, plan.learning_rate, torch.bfloat16 if plan.precision == "bf16" else torch.float32)

@@ -10,17 +10,25 @@ from torch import Tensor
 from lamina.classical.pictures import PICTURE_OPPONENTS
 from lamina.classical.sounds import SOUND_OPPONENTS
 from lamina.classical.tables import TABLE_OPPONENTS
-from lamina.inputs import AudioInput, ImageInput, Input, VectorInput
-from lamina.layers import Columns, LogMel, Whiten
+from lamina.classical.texts import TEXT_OPPONENTS, fit_texts
+from lamina.inputs import AudioInput, ImageInput, Input, TextInput, VectorInput
+from lamina.inputs.text import LONGEST
+from lamina.layers import Columns, LogMel, TextPool, Tokens, Whiten
 from lamina.metrics import mean_recall, wilson_interval
-from lamina.networks import Network, conv_net, conv_net_outputs, dense_net, sound_net, sound_net_outputs
+from lamina.networks import Network, conv_net, conv_net_outputs, dense_net, sound_net, sound_net_outputs, transformer
 from lamina.outputs import Answer, ClassesOutput, Output
 from lamina.screen import percent
 from lamina.settings import Settings
 from lamina.task import Recipe, Score, Task
 
 SIZES = [16, 24, 32, 48, 64, 80, 96, 128, 192, 256]
-OPPONENTS = {ImageInput.kind: PICTURE_OPPONENTS, AudioInput.kind: SOUND_OPPONENTS, VectorInput.kind: TABLE_OPPONENTS}
+OPPONENTS = {
+    ImageInput.kind: PICTURE_OPPONENTS,
+    AudioInput.kind: SOUND_OPPONENTS,
+    VectorInput.kind: TABLE_OPPONENTS,
+    TextInput.kind: TEXT_OPPONENTS,
+}
+TEXT_DROPOUT = 0.1
 UNEVEN = 3
 """Most to least frequent class, from which on the score with every class counted alike is told too."""
 
@@ -30,11 +38,16 @@ def _input(settings: Settings, kind: str) -> Input:
         ImageInput.kind: ImageInput(side=settings.side, max_pixels=settings.max_pixels, views=settings.views),
         AudioInput.kind: AudioInput(),
         VectorInput.kind: VectorInput(),
+        TextInput.kind: TextInput(tokens=settings.tokens, longest=settings.context or LONGEST),
     }
     return made[kind]
 
 
 def _network(input: Input, output: Output, size: int, x: Tensor) -> Network:
+    if isinstance(input, TextInput):
+        tokens = Tokens(input.count, size, TEXT_DROPOUT, input.longest)
+        hidden = transformer(size, causal=False, dropout=TEXT_DROPOUT)
+        return Network([("input", tokens), *hidden, ("pool", TextPool()), ("head", output.head(size))])
     first = input.layer(x)
     if isinstance(first, Columns):
         return Network([("input", first), *dense_net(first.outputs, size), ("head", output.head(size))])
@@ -47,8 +60,10 @@ def _network(input: Input, output: Output, size: int, x: Tensor) -> Network:
     return Network([("input", first), *hidden, ("head", output.head(conv_net_outputs(hidden)))])
 
 
-def _recipe(examples: int) -> Recipe:
+def _recipe(examples: int, input: Input) -> Recipe:
     """More examples: larger batches, fewer epochs. Tuned on validation parts only (docs/log.md)."""
+    if isinstance(input, TextInput):
+        return _recipe_for_texts(examples)
     batch = 32 if examples < 500 else 64 if examples < 4_000 else 128 if examples < 20_000 else 256
     epochs = 60 if examples < 500 else 24 if examples < 4_000 else 16 if examples < 20_000 else 10
     size = 32 if examples < 4_000 else 48 if examples < 20_000 else 64
@@ -67,6 +82,24 @@ def _recipe(examples: int) -> Recipe:
         coarse=0.75,
         coarse_until=0.5,
         gpu_batch=1024 if examples >= 20_000 else 0,
+    )
+
+
+def _recipe_for_texts(examples: int) -> Recipe:
+    return Recipe(
+        epochs=8 if examples >= 10_000 else 16,
+        least_epochs=4,
+        batch=64 if examples >= 4_000 else 32,
+        size=128,
+        optimizer="muon+adamw",
+        learning_rate=0.01,
+        momentum=0.95,
+        head_rate=0.004,
+        rest_rate=0.01,
+        weight_decay=0.1,
+        warmup=0.05,
+        average=0.03,
+        checks=8,
     )
 
 
@@ -103,7 +136,7 @@ def _remarks(answers: list[Any], truths: list[Any]) -> list[str]:
 RECOGNIZE = Task(
     name="recognize",
     question="What is this?",
-    senses=(ImageInput.kind, AudioInput.kind, VectorInput.kind),
+    senses=(ImageInput.kind, AudioInput.kind, VectorInput.kind, TextInput.kind),
     input=_input,
     output=lambda settings: ClassesOutput(balance=settings.balance),
     network=_network,
@@ -112,6 +145,7 @@ RECOGNIZE = Task(
     score=_score,
     right=_right,
     opponents=lambda input: OPPONENTS[input.kind],
+    search=lambda input: fit_texts if isinstance(input, TextInput) else None,
     decisions=_decisions,
     remarks=_remarks,
 )

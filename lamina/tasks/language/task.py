@@ -1,0 +1,144 @@
+"""language: what comes next? Every part of the task on one screen."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from torch import Tensor
+
+from lamina.classical.ngrams import NGRAM_OPPONENTS, fit_ngrams
+from lamina.data.examples import Examples
+from lamina.data.split import Split
+from lamina.generation import Continuation, Sampling
+from lamina.inputs import Input, TextInput
+from lamina.layers import Tokens
+from lamina.metrics import ratio_interval
+from lamina.networks import Network, transformer
+from lamina.outputs import NextOutput, Output
+from lamina.settings import Settings
+from lamina.task import Recipe, Score, Task
+from lamina.training.windows import cut_into_windows
+
+if TYPE_CHECKING:
+    from lamina.pipeline.preparation import Prepared
+    from lamina.screen import Screen
+
+SIZES = [64, 96, 128, 192, 256, 384, 512, 768]
+CONTEXT = 256
+"""Tokens of a window."""
+TIED_FROM = 0.5
+"""The head shares the first layer's table where that has more numbers than this share of those between."""
+SHOWN = 60
+"""Tokens of a sample while it trains."""
+ABILITIES = (
+    (300_000, "how such texts are spelled and laid out"),
+    (30_000_000, "words and short phrases; most sentences lose their thread"),
+    (3_000_000_000, "sentences that mostly hold; what is said is made up"),
+)
+"""(tokens up to, what can be learned from them)."""
+
+
+def _input(settings: Settings, kind: str) -> Input:
+    return TextInput(tokens=settings.tokens, longest=0)
+
+
+def _network(input: Input, output: Output, size: int, x: Tensor) -> Network:
+    assert isinstance(input, TextInput) and isinstance(output, NextOutput)
+    hidden = transformer(size, causal=True)
+    inside = sum(value.numel() for _, layer in hidden for value in layer.parameters())
+    tied = replace(output, tied=input.count * size > TIED_FROM * inside)
+    return Network([("input", Tokens(input.count, size)), *hidden, ("head", tied.head(size))])
+
+
+def _recipe(examples: int, input: Input) -> Recipe:
+    """Tuned on validation parts only (docs/log.md)."""
+    return Recipe(
+        epochs=20,
+        least_epochs=6,
+        batch=32,
+        size=192,
+        optimizer="muon+adamw",
+        learning_rate=0.02,
+        momentum=0.95,
+        head_rate=0.004,
+        rest_rate=0.02,
+        weight_decay=0.1,
+        warmup=0.02,
+        flat=0.3,
+        average=0.03,
+        checks=8,
+    )
+
+
+def _arrange(prepared: Prepared, screen: Screen) -> Prepared:
+    """The texts of each part as one stream, cut into windows: from here on an example is a window."""
+    input, feed, examples = prepared.feed.input, prepared.feed, prepared.report.examples
+    assert isinstance(input, TextInput)
+    input = replace(input, window=prepared.settings.context or input.window or CONTEXT)
+    texts = [np.asarray(feed.values.take([index])[0]) for index in range(len(examples))]
+    output = feed.output.of_tokens(input.bytes_of.tolist()) if isinstance(feed.output, NextOutput) else feed.output
+    if texts[0].ndim == 2 and (long := sum(text.shape[1] > input.window for text in texts)):
+        longest = max(text.shape[1] for text in texts)
+        told = f"{long} of {len(texts)} conversations have more than the {input.window} tokens that are seen at once, up to {longest}"
+        screen.warn(f"{told}: their beginning is not seen. Train the model that it starts from with a longer --context.")
+    made, names, parts = cut_into_windows(texts, examples.names, prepared.split.parts, input, output, feed.device)
+    blank = [""] * len(parts)
+    split = Split(parts, None, prepared.split.left_out, [], prepared.split.notes)
+    return replace(prepared, feed=made, split=split, arranged=Examples(examples.source, names, blank, blank, parts, blank))
+
+
+def _score(answers: list[Any], truths: list[Any]) -> Score:
+    """Bits per byte of UTF-8, its interval by stretches of text drawn anew."""
+    nats, _, sizes = np.stack(answers).T
+    bits = nats / math.log(2)
+    low, high = ratio_interval(bits, sizes)
+    return Score("bits per byte", float(bits.sum() / sizes.sum()), low, high, len(truths), better="lower", unit="")
+
+
+def _remarks(answers: list[Any], truths: list[Any]) -> list[str]:
+    nats, tokens, sizes = np.stack(answers).sum(0)
+    return [f"{nats / tokens:.4f} nats a token, over {tokens:,.0f} tokens ({sizes:,.0f} bytes), each asked for once"]
+
+
+def _foretell(parameters: int, tokens: int, seen: int) -> str:
+    """In words, by how much there is to read (docs/words.md)."""
+    for most, told in ABILITIES:
+        if tokens < most:
+            read = f"From about {tokens:,} tokens, read {seen / max(1, tokens):.1f} times,"
+            return f"{read} {parameters:,} parameters learn {told}; facts and instructions they do not"
+    return ""
+
+
+def _sample(network: Network, input: Input) -> str:
+    """A line that the network makes up now."""
+    assert isinstance(input, TextInput)
+    training = network.training
+    network.eval()
+    running = Continuation(network, input, [[input.end]], Sampling(tokens=SHOWN), input.window)
+    made = [running.step()[0] for _ in range(SHOWN)]
+    network.train(training)
+    return "it writes: " + " ".join(input.words(made).split())
+
+
+LANGUAGE = Task(
+    name="language",
+    question="What comes next?",
+    senses=(TextInput.kind,),
+    input=_input,
+    output=lambda settings: NextOutput(),
+    network=_network,
+    sizes=lambda input, settings: [settings.width] if settings.width else SIZES,
+    recipe=_recipe,
+    score=_score,
+    opponents=lambda input: NGRAM_OPPONENTS,
+    search=lambda input: fit_ngrams,
+    labeled=False,
+    arrange=_arrange,
+    decisions=lambda input: ("the network's layers", "optimizer, rate and schedule", "what a token is"),
+    remarks=_remarks,
+    foretell=_foretell,
+    sample=_sample,
+)
