@@ -20,7 +20,7 @@ from lamina.inputs import TextInput
 from lamina.layers import Attention, Context, LastNorm, TokenHead, Tokens
 from lamina.losses import NOTHING
 from lamina.networks import Network, transformer
-from lamina.outputs import NextOutput
+from lamina.outputs import NextOutput, Progress
 from lamina.outputs.next import following
 from lamina.settings import Settings
 from lamina.training.windows import WindowFeed, cut, cut_into_windows, segments, side_by_side
@@ -311,3 +311,20 @@ def test_llama_shaped_folders_are_read(tmp_path):
         (tmp_path / "llama" / "config.json").write_text(json.dumps(told | {named: value}))
         with pytest.raises(DataError, match=named):
             read_network(tmp_path / "llama")
+
+
+def test_a_large_vocabulary_is_learned_in_pieces(monkeypatch):
+    """The loss, its count and every gradient are those of all logits at once."""
+    torch.manual_seed(0)
+    head, output = TokenHead(8, 50), NextOutput(50, (1,) * 50)
+    torch.nn.init.normal_(head.weights.weight)
+    hidden, target = torch.randn(3, 7, 8), torch.randint(-1, 50, (3, 7))
+    end, found = Progress(torch.tensor(1.0), torch.tensor(0)), []
+    for most in (1 << 26, 50 * 4):
+        monkeypatch.setattr("lamina.outputs.next.MOST_LEARNED", most)
+        head.zero_grad()
+        leaf = hidden.clone().requires_grad_(True)
+        total, count = output.loss(leaf, head, target, Context(), end)
+        total.backward()
+        found.append((total.detach(), count, leaf.grad, head.weights.weight.grad.clone()))
+    assert all(torch.allclose(one, two, atol=1e-5) for one, two in zip(*found, strict=True))

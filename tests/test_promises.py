@@ -119,6 +119,7 @@ def test_files_named_in_the_documents_exist():
 def test_readme_commands_run(tmp_path):
     """Every `lamina` line of the README, and its Python block, on a small folder and in less time; nothing reaches for the network."""
     readme = README.replace("--minutes 10", "--minutes 0.5").replace("minutes=10", "minutes=0.5")
+    readme = readme.replace("--as language ", "--as language --epochs 2 --width 64 ")
     rng = np.random.default_rng(0)
     for label, tone in (("cat", 60), ("dog", 180)):
         for folder in ("photos", "test"):
