@@ -306,6 +306,7 @@ def search(options: argparse.Namespace) -> dict[str, Any]:
         store = Store(Path(folder) / "large", "model", 256, Path(folder) / "key")
         random = np.random.default_rng(0)
         begun = time.perf_counter()
+        store._cipher()  # the key is made in a change of its own
         with store._changing():
             for number in range(count):
                 vector = random.normal(size=256).astype(np.float32)
