@@ -157,6 +157,10 @@ def stop_if_bad(report: Audit, settings: Settings) -> None:
                 "Mend or remove them (audit.json lists all), or raise --max-bad.",
             )
         )
+    if not len(report.examples) and report.bad:
+        raise DataError(
+            sentence(f"The data {report.examples.source}", "hold at least one usable file", f"none of {files}{example}", "Mend them.")
+        )
     if len(report.examples.labels) < (2 if any(report.examples.answers) or not len(report.examples) else 1):
         raise DataError(
             sentence(
