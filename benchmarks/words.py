@@ -21,7 +21,7 @@ from benchmarks.accuracy import _seeds, _summary, _train
 from benchmarks.common import DATA, matrix_product, run_lamina, spread
 from benchmarks.speed import _quartiles
 
-WINDOW, ROWS = 256, 32
+WINDOW, ROWS, MADE = 256, 32, 500
 PLAIN = {"window": 64, "batch": 12, "layers": 4, "heads": 4, "width": 128, "dropout": 0.0, "rate": 1e-3, "steps": 2000}
 """nanoGPT's published settings for a CPU (its README): a GPT-2 of 0.8 million parameters, AdamW, cosine to a tenth."""
 
@@ -232,11 +232,10 @@ def generation(options: argparse.Namespace) -> dict[str, Any]:
     """Tokens a second of a network of about 2 million parameters: one text, and eight at once (their sum)."""
     import torch
 
+    from lamina.generation import Continuation, Sampling
     from lamina.inputs import TextInput
     from lamina.layers import TokenHead, Tokens
-    from lamina.model import Model
     from lamina.networks import Network, transformer
-    from lamina.outputs import NextOutput
 
     torch.set_num_threads(options.threads or torch.get_num_threads())
     unfitted = TextInput(tokens="characters", longest=0, window=256)
@@ -245,15 +244,16 @@ def generation(options: argparse.Namespace) -> dict[str, Any]:
     network = Network([("input", Tokens(input.count, 192)), *transformer(192, causal=True), ("head", TokenHead(192, input.count))])
     for value in network.parameters():
         torch.nn.init.normal_(value, std=0.05)
-    model = Model("language", input, network.eval(), NextOutput(input.count, tuple(input.bytes_of.tolist())))
+    network.eval()
     found: dict[str, Any] = {"parameters": sum(value.numel() for value in network.parameters())}
     for texts_at_once in (1, 8):
         speeds = []
         for seed in range(options.rounds or 5):
-            begun, made = time.perf_counter(), 0
-            for _ in model.stream(["the quick "] * texts_at_once, tokens=500, temperature=1.0, seed=seed):
-                made += 1
-            speeds.append(made / (time.perf_counter() - begun))
+            begun = time.perf_counter()
+            prompts = [[input.end, *input.read("the quick ").tolist()]] * texts_at_once
+            running = Continuation(network, input, prompts, Sampling(temperature=1.0, seed=seed), input.window)
+            made = [input.words(running.step()) for _ in range(MADE)]
+            speeds.append(len(made) * texts_at_once / (time.perf_counter() - begun))
         found[f"{texts_at_once} at once"] = spread(speeds)
     return found
 
