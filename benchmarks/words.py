@@ -232,10 +232,11 @@ def generation(options: argparse.Namespace) -> dict[str, Any]:
     """Tokens a second of a network of about 2 million parameters: one text, and eight at once (their sum)."""
     import torch
 
-    from lamina.generation import Continuation, Sampling
+    from lamina.generation import Continuation
     from lamina.inputs import TextInput
     from lamina.layers import TokenHead, Tokens
     from lamina.networks import Network, transformer
+    from lamina.settings import Sampling
 
     torch.set_num_threads(options.threads or torch.get_num_threads())
     unfitted = TextInput(tokens="characters", longest=0, window=256)

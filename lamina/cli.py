@@ -21,7 +21,7 @@ import typer
 
 from lamina.errors import DataError, Interrupted, LaminaError, NotAccepted, UsageError, did_you_mean, sentence
 from lamina.screen import Screen, duration, percent
-from lamina.settings import Settings, descriptions, field_types
+from lamina.settings import Sampling, Settings, descriptions, field_types
 from lamina.task import Score
 from lamina.tell import (
     tell_curve,
@@ -42,17 +42,6 @@ if TYPE_CHECKING:
 BEGUN = time.monotonic()
 READING = ("path_column", "label_column", "text_column", "group", "max_pixels", "samples_from", "cache", "threads")
 """Fields of Settings that commands which only read data take."""
-SAMPLING: dict[str, tuple[Any, Any, str]] = {
-    "tokens": (int, 200, "At most so many tokens are made."),
-    "temperature": (float, 0.8, "Below 1 the likely becomes more likely; 0: always the likeliest."),
-    "top_k": (int, 0, "Only the so many likeliest tokens; 0 = all."),
-    "top_p": (float, 1.0, "Only the likeliest tokens that together have this probability."),
-    "min_p": (float, 0.0, "Only tokens with at least this share of the likeliest's probability."),
-    "repetition_penalty": (float, 1.0, "Tokens that were there already count so many times less."),
-    "stop": (list[str] | None, None, "The text ends before this; may be given several times."),
-    "seed": (int, 0, "The same seed makes the same text."),
-}
-"""Fields of lamina.generation.Sampling, their types, usual values and help."""
 ANSWER_COLUMNS = ("file", "label", "probability", "unknown", "error", "top")
 USAGE_ERROR: type[Exception] = typer.BadParameter.__mro__[1]
 COMMAND_ERROR: type[Exception] = typer.BadParameter.__mro__[2]
@@ -73,22 +62,25 @@ StoreFolder = Annotated[str, typer.Option(help="The folder of the people enrolle
 KeyFile = Annotated[str, typer.Option(help="The file with the store's key; default in your configuration folder.")]
 
 
-def with_settings(*names: str) -> Callable[[Callable], Callable]:
-    """Give a command a flag for each named field of Settings (all when none is named), passed on as **settings."""
+def with_settings(*names: str, kind: type = Settings) -> Callable[[Callable], Callable]:
+    """Give a command a flag for each named field of `kind` (all when none is named), passed on by its name when it was given."""
 
     def decorate(command: Callable) -> Callable:
-        fields = [field for field in dataclasses.fields(Settings) if not names or field.name in names]
+        fields = [field for field in dataclasses.fields(kind) if not names or field.name in names]
         own = [parameter for parameter in inspect.signature(command).parameters.values() if parameter.kind is not parameter.VAR_KEYWORD]
         flags = []
         for field in fields:
             flag = "--as" if field.name == "task" else "--" + field.name.replace("_", "-")
-            option = typer.Option(flag, help=descriptions()[field.name], show_default=False)
-            kind = Annotated[field_types()[field.name] | None, option]  # type: ignore[valid-type]
-            flags.append(inspect.Parameter(field.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=kind))
+            option = typer.Option(flag, help=descriptions(kind)[field.name], show_default=False)
+            its = field_types(kind)[field.name]
+            its = list[str] if its == tuple[str, ...] else its  # what the parser has for a flag that is given several times
+            annotation = Annotated[its | None, option]  # type: ignore[valid-type]
+            flags.append(inspect.Parameter(field.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation))
 
         def run(*arguments: Any, **keywords: Any) -> None:
             given = {field.name: keywords.pop(field.name) for field in fields}
-            command(*arguments, **keywords, **{name: value for name, value in given.items() if value is not None})
+            given = {name: tuple(value) if isinstance(value, list) else value for name, value in given.items()}
+            command(*arguments, **keywords, **{name: value for name, value in given.items() if value not in (None, ())})
 
         signature = inspect.signature(command, eval_str=True)
         evaluated = [signature.parameters[parameter.name] for parameter in own]
@@ -399,35 +391,14 @@ def _decided(found: Decision, json_: bool) -> None:
         raise typer.Exit(NotAccepted.exit_code)
 
 
-def with_sampling(command: Callable) -> Callable:
-    """Give a command a flag for each field of Sampling, passed on as **sampling beside the settings."""
-    flags = []
-    for name, (kind, usual, told) in SAMPLING.items():
-        option = Annotated[kind, typer.Option("--" + name.replace("_", "-"), help=told)]  # type: ignore[valid-type]
-        flags.append(inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=usual, annotation=option))
-
-    def run(*arguments: Any, **keywords: Any) -> None:
-        given = {name: keywords.pop(name) for name in SAMPLING}
-        given["stop"] = tuple(given["stop"] or ())
-        command(*arguments, **keywords, sampling=given)
-
-    signature = inspect.signature(command, eval_str=True)
-    own = [parameter for name, parameter in signature.parameters.items() if name != "sampling"]
-    run.__signature__ = inspect.Signature([*own, *flags])  # type: ignore[attr-defined]
-    run.__name__, run.__doc__ = command.__name__, command.__doc__
-    run.__annotations__ = {parameter.name: parameter.annotation for parameter in [*own, *flags]}
-    return run
-
-
 @app.command()
-@with_sampling
+@with_settings(kind=Sampling)
 def generate(
     model: ModelPath,
     prompt: Annotated[str, typer.Argument(help="How the text begins; - reads it from stdin; empty: from nothing.")] = "",
     count: Annotated[int, typer.Option(help="So many texts are made at once.")] = 1,
     json_: Json = False,
-    *,
-    sampling: dict[str, Any],
+    **sampling: Any,
 ) -> None:
     """Go on with PROMPT, token by token, as the model learned from its texts."""
     opened, begun = _load(model, {}), sys.stdin.read() if prompt == "-" else prompt
@@ -447,13 +418,12 @@ def generate(
 
 
 @app.command()
-@with_sampling
+@with_settings(kind=Sampling)
 def chat(
     model: ModelPath,
     system: Annotated[str, typer.Option(help="What the assistant is told before the conversation.")] = "",
     json_: Json = False,
-    *,
-    sampling: dict[str, Any],
+    **sampling: Any,
 ) -> None:
     """Talk with a model that was trained on conversations: a line is a turn; an empty line or Ctrl-D ends it."""
     opened = _load(model, {})

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
@@ -15,6 +14,7 @@ from lamina.errors import UsageError, sentence
 from lamina.inputs import TextInput
 from lamina.layers import Context, NGrams
 from lamina.networks import Network
+from lamina.settings import Sampling
 
 if TYPE_CHECKING:
     from lamina.model import Model
@@ -25,34 +25,6 @@ DECODED, KEPT_TOKENS = 256, 32
 """So many tokens are decoded together before the older ones are let go, but for the last."""
 BROKEN = "\ufffd"
 """Stands in a decoded text for bytes whose character is not whole yet."""
-
-
-@dataclass(frozen=True)
-class Sampling:
-    """How the next token is drawn. What is not likely enough by any of the limits is not drawn at all."""
-
-    tokens: int = 200
-    """At most so many are made."""
-    temperature: float = 0.8
-    """Below 1 the likely becomes more likely; 0: always the likeliest."""
-    top_k: int = 0
-    """Only the so many likeliest; 0 = all."""
-    top_p: float = 1.0
-    """Only the likeliest that together have this probability (Holtzman et al. 2020, https://arxiv.org/abs/1904.09751)."""
-    min_p: float = 0.0
-    """Only those with at least this share of the likeliest's probability (Nguyen et al. 2024, https://arxiv.org/abs/2407.01082)."""
-    repetition_penalty: float = 1.0
-    """Tokens that were there already count so many times less (Keskar et al. 2019, https://arxiv.org/abs/1909.05858)."""
-    stop: tuple[str, ...] = ()
-    """Generation ends before any of these."""
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        for name, low, high in (("tokens", 1, 1 << 20), ("temperature", 0, 100), ("top_k", 0, 1 << 20), ("top_p", 0, 1), ("min_p", 0, 1),
-                                ("repetition_penalty", 0.01, 100), ("seed", 0, 2**63 - 1)):  # fmt: skip
-            value = getattr(self, name)
-            if not low <= value <= high or (name == "top_p" and value == 0):
-                raise UsageError(sentence(f"--{name.replace('_', '-')}", f"be between {low} and {high}", value))
 
 
 def allowed(logits: Tensor, seen: Tensor, sampling: Sampling) -> Tensor:
@@ -134,7 +106,7 @@ def generate(model: Model, prompts: Sequence[str], sampling: Sampling) -> Iterat
     """(which prompt, the next piece of its text) as they are made; a prompt is over where its text ends or a stop word comes."""
     input = model.input
     assert isinstance(input, TextInput)
-    begun = [[input.end, *input.cutter.encode(prompt, add_special_tokens=False).ids] for prompt in prompts]
+    begun = [[input.end, *input.ids(prompt)] for prompt in prompts]
     yield from _pieces(Continuation(model.network, input, begun, sampling, input.window), input, sampling, {input.end})
 
 

@@ -36,7 +36,7 @@ from lamina.inputs import Input, TextInput, build_input
 from lamina.networks import Network, build_network
 from lamina.outputs import Answer, NextOutput, Output, build_output
 from lamina.screen import Screen
-from lamina.settings import Settings, make_settings
+from lamina.settings import Sampling, Settings, make_settings
 from lamina.task import Score
 from lamina.training.device import bf16_is_native, keep_memory
 from lamina.training.inference import BATCH, Values, each_batch, join_values, run_in_order
@@ -207,18 +207,18 @@ class Model:
         """How many tokens a text has."""
         self._speaks()
         assert isinstance(self.input, TextInput)
-        return len(self.input.cutter.encode(text, add_special_tokens=False).ids)
+        return len(self.input.ids(text))
 
     def stream(self, prompts: Sequence[str], **sampling: Any) -> Iterator[tuple[int, str]]:
         """(number of the prompt, the next piece of its text), as they are made."""
-        from lamina.generation import Sampling, generate
+        from lamina.generation import generate
 
         self._speaks()
         return generate(self, prompts, Sampling(**sampling))
 
     def chat(self, turns: Sequence[tuple[str, str]], **sampling: Any) -> Iterator[str]:
         """What the assistant says after these turns of (role, text), piece by piece."""
-        from lamina.generation import Sampling, reply
+        from lamina.generation import reply
 
         self._speaks()
         return reply(self, turns, Sampling(**sampling))

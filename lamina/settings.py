@@ -114,6 +114,35 @@ class Settings:
             _check(value in allowed, name, "be one of " + ", ".join(allowed), value, did_you_mean(value, allowed))
 
 
+@dataclass(frozen=True)
+class Sampling:
+    """How the next token of a text is drawn. What is not likely enough by any of the limits is not drawn at all."""
+
+    tokens: int = 200
+    """At most so many tokens are made (200)."""
+    temperature: float = 0.8
+    """Below 1 the likely becomes more likely; 0: always the likeliest (0.8)."""
+    top_k: int = 0
+    """Only the so many likeliest tokens; 0 = all."""
+    top_p: float = 1.0
+    """Only the likeliest tokens that together have this probability (Holtzman et al. 2020, https://arxiv.org/abs/1904.09751)."""
+    min_p: float = 0.0
+    """Only tokens with at least this share of the likeliest's probability (Nguyen et al. 2024, https://arxiv.org/abs/2407.01082)."""
+    repetition_penalty: float = 1.0
+    """Tokens that were there already count so many times less (Keskar et al. 2019, https://arxiv.org/abs/1909.05858)."""
+    stop: tuple[str, ...] = ()
+    """The text ends before this; may be given several times."""
+    seed: int = 0
+    """The same seed makes the same text."""
+
+    def __post_init__(self) -> None:
+        for name, low, high in (("tokens", 1, 1 << 20), ("temperature", 0, 100), ("top_k", 0, 1 << 20), ("top_p", 1e-9, 1), ("min_p", 0, 1),
+                                ("repetition_penalty", 0.01, 100), ("seed", 0, 2**63 - 1)):  # fmt: skip
+            value = getattr(self, name)
+            if not low <= value <= high:
+                raise UsageError(sentence(f"--{name.replace('_', '-')}", f"be between {low} and {high}", value))
+
+
 def _is_count(text: str) -> bool:
     return text.isdecimal() and 257 <= int(text) <= 1 << 18
 
@@ -135,9 +164,9 @@ def make_settings(values: dict[str, Any]) -> Settings:
 
 
 @functools.cache
-def descriptions() -> dict[str, str]:
-    """The line under each field of Settings, by field name."""
-    body = ast.parse(inspect.getsource(Settings)).body[0]
+def descriptions(kind: type = Settings) -> dict[str, str]:
+    """The line under each field of a dataclass of knobs, by field name."""
+    body = ast.parse(inspect.getsource(kind)).body[0]
     assert isinstance(body, ast.ClassDef)
     found: dict[str, str] = {}
     for field, line in zip(body.body, body.body[1:], strict=False):
@@ -147,9 +176,9 @@ def descriptions() -> dict[str, str]:
 
 
 @functools.cache
-def field_types() -> dict[str, Any]:
-    """The type of each field of Settings, by field name (`float | None` stays a union)."""
-    return typing.get_type_hints(Settings)
+def field_types(kind: type = Settings) -> dict[str, Any]:
+    """The type of each field of a dataclass of knobs, by field name (`float | None` stays a union)."""
+    return typing.get_type_hints(kind)
 
 
 def _check_type(name: str, value: object) -> None:

@@ -15,14 +15,14 @@ from lamina.data.raw import PartRaw
 from lamina.data.texts import read_texts
 from lamina.errors import DataError, UsageError
 from lamina.export import write_folder
-from lamina.generation import Sampling, allowed
+from lamina.generation import allowed
 from lamina.inputs import TextInput
 from lamina.layers import Attention, Context, LastNorm, TokenHead, Tokens
 from lamina.losses import NOTHING
 from lamina.networks import Network, transformer
 from lamina.outputs import NextOutput, Progress
 from lamina.outputs.next import following
-from lamina.settings import Settings
+from lamina.settings import Sampling, Settings
 from lamina.training.windows import WindowFeed, cut, cut_into_windows, segments, side_by_side
 
 pytest.importorskip("tokenizers", reason="texts need the extra: pip install 'lamina[text]'")

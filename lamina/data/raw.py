@@ -95,6 +95,13 @@ class Talk:
     turns: tuple[tuple[str, str], ...]
 
 
+def name_of(raw: Any) -> str:
+    """Where a raw value comes from, for a sentence about it."""
+    if isinstance(raw, (FileRaw, PartRaw)):
+        return raw.path
+    return raw.member if isinstance(raw, ZipRaw) else f"({type(raw).__name__})"
+
+
 def _archive(path: str) -> zipfile.ZipFile:
     """This thread's open archive; opened anew when the file was replaced."""
     stat, opened = os.stat(path), ARCHIVES.__dict__

@@ -224,14 +224,20 @@ def descend(entries: list[Entry]) -> list[Entry]:
     return entries
 
 
+def parts_by_folder(names: Sequence[str]) -> list[str]:
+    """The part of each file, where the top folders are train and test (or validation); "" where they are something else."""
+    tops = [name.split("/")[0].lower() if "/" in name else "" for name in names]
+    split = {"train", "training"} & {*tops} and all(top in PART_NAMES for top in tops if top)
+    return [PART_NAMES.get(top, "") if split else "" for top in tops]
+
+
 def _class_folders(source: str, entries: list[Entry], findings: list[Finding], settings: Settings, modality: Modality) -> Examples:
-    tops = {name.split("/")[0] for name, _ in entries if "/" in name}
-    split = {top.lower() for top in tops} & {"train", "training"} and all(top.lower() in PART_NAMES for top in tops)
+    given = parts_by_folder([name for name, _ in entries])
+    split = any(given)
     names, raws, answers, parts, notes = [], [], [], [], []
     heic: list[str] = []
-    for name, raw in entries:
+    for (name, raw), part in zip(entries, given, strict=True):
         pieces = name.split("/")
-        part = PART_NAMES[pieces[0].lower()] if split and len(pieces) > 1 else ""
         label_at = 1 if split else 0
         suffix = Path(name).suffix.lower()
         if extra := modality.missing_extra(suffix):

@@ -13,8 +13,8 @@ from typing import Any
 
 from lamina.data.examples import Examples, Finding
 from lamina.data.raw import PIECE_MARK, FileRaw, PartRaw, Raw, Talk, ZipRaw
-from lamina.data.read import Modality, descend, set_aside_hidden, walk, with_groups, zip_entries
-from lamina.data.tables import PART_NAMES, TABLE_SUFFIXES, TEXT_COLUMNS, cell, find_column, given_parts, parted, read_table
+from lamina.data.read import Modality, descend, parts_by_folder, set_aside_hidden, walk, with_groups, zip_entries
+from lamina.data.tables import TABLE_SUFFIXES, TEXT_COLUMNS, cell, find_column, given_parts, parted, read_table
 from lamina.errors import DataError, UsageError, did_you_mean, sentence
 from lamina.settings import Settings
 
@@ -67,9 +67,7 @@ def _from_path(source: str, settings: Settings, modality: Modality) -> Examples:
         kept = [(name, raw) for name, raw in visible if Path(name).suffix.lower() in modality.suffixes]
         gone = {name for name, _ in visible} - {name for name, _ in kept}
         findings += [*hidden, *(Finding(name, "foreign", "no text file, left out", excluded=True) for name in sorted(gone))]
-        tops = {name.split("/")[0].lower() for name, _ in kept if "/" in name}
-        split = bool(tops & {"train", "training"}) and all("/" in name and name.split("/")[0].lower() in PART_NAMES for name, _ in kept)
-        parts = [PART_NAMES[name.split("/")[0].lower()] if split else "" for name, _ in kept]
+        parts = parts_by_folder([name for name, _ in kept])
         return _grouped(_documents(source, kept, findings, parts), settings, None)
     return _documents(source, [(path.name, FileRaw(str(path)))], [], [""])
 

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from lamina.data.inspection import Inspection
-from lamina.data.raw import FileRaw, Raw, ZipRaw
+from lamina.data.raw import FileRaw, Raw, ZipRaw, name_of
 from lamina.errors import DataError, ModelFileError, sentence
 from lamina.inputs.base import Input, one_tensor, unusable_by_size
 from lamina.layers import Context, Layer, LogMel
@@ -150,7 +150,7 @@ class AudioInput(Input):
             return _as_int16(_decode(raw).at(self.rate))
         except (_Unusable, OSError, ValueError, RuntimeError, MemoryError) as error:
             raise DataError(
-                sentence(f"The recording {_name(raw)}", "be readable", str(error), "Open it in a player and save it again.")
+                sentence(f"The recording {name_of(raw)}", "be readable", str(error), "Open it in a player and save it again.")
             ) from error
 
     def _sized(self, wave: np.ndarray) -> np.ndarray:
@@ -417,7 +417,7 @@ def _reason(error: Exception) -> str:
 
 
 def _type_warnings(raw: Raw, found: str) -> tuple[tuple[str, str], ...]:
-    named = SUFFIX_FORMATS.get(Path(_name(raw)).suffix.lower()) if isinstance(raw, (FileRaw, ZipRaw)) else found
+    named = SUFFIX_FORMATS.get(Path(name_of(raw)).suffix.lower()) if isinstance(raw, (FileRaw, ZipRaw)) else found
     if found == named or frozenset((found, named)) in SAME_FORMATS:
         return ()
     return (("mistyped", f"its name says {named or 'nothing'}, its content is {found}"),)
@@ -436,10 +436,6 @@ def _fingerprint(wave: np.ndarray, rate: int) -> int:
     parts = np.stack([part.mean(0) for part in np.array_split(bands, 8)])
     loud = parts + FAINT * max(1e-12, float(parts.max()))
     return int.from_bytes(np.packbits((loud > np.median(loud)).ravel()).tobytes(), "big")
-
-
-def _name(raw: Raw) -> str:
-    return raw.path if isinstance(raw, FileRaw) else raw.member if isinstance(raw, ZipRaw) else f"({type(raw).__name__})"
 
 
 _NOISES: dict[torch.device, Tensor] = {}

@@ -23,7 +23,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from lamina.data.inspection import Inspection
-from lamina.data.raw import FileRaw, Raw, ZipRaw
+from lamina.data.raw import FileRaw, Raw, ZipRaw, name_of
 from lamina.errors import DataError, ModelFileError, sentence
 from lamina.inputs.base import Input, one_tensor, unusable_by_size
 from lamina.inputs.faces import EYES, FACES_EXTRA, LOOKED_THROUGH, TALL, aligned, eyes_of, finder_available, ready_crops
@@ -238,7 +238,7 @@ class ImageInput(Input):
                 return upright_8_bit(picture)
         except (*DECODING_ERRORS, _OverLarge) as error:
             raise DataError(
-                sentence(f"The picture {_name(raw)}", "be readable", _reason(error), "Open it in a viewer and save it again.")
+                sentence(f"The picture {name_of(raw)}", "be readable", _reason(error), "Open it in a viewer and save it again.")
             ) from error
 
     def inspect(self, raw: Raw) -> Inspection:
@@ -609,7 +609,7 @@ def _difference_hash(picture: Image.Image) -> int:
 
 
 def _type_warnings(raw: Raw, found: str | None) -> tuple[tuple[str, str], ...]:
-    named = SUFFIX_FORMATS.get(Path(_name(raw)).suffix.lower()) if isinstance(raw, (FileRaw, ZipRaw)) else found
+    named = SUFFIX_FORMATS.get(Path(name_of(raw)).suffix.lower()) if isinstance(raw, (FileRaw, ZipRaw)) else found
     if found == named or frozenset((found, named)) in SAME_FORMATS:
         return ()
     return (("mistyped", f"its name says {named or 'nothing'}, its content is {found}"),)
@@ -618,10 +618,6 @@ def _type_warnings(raw: Raw, found: str | None) -> tuple[tuple[str, str], ...]:
 def _reason(error: BaseException) -> str:
     """The decoder's words, without the memory addresses that Pillow puts in."""
     return "no decoder can make sense of it" if isinstance(error, UnidentifiedImageError) else str(error) or type(error).__name__
-
-
-def _name(raw: Raw) -> str:
-    return raw.path if isinstance(raw, FileRaw) else raw.member if isinstance(raw, ZipRaw) else f"({type(raw).__name__})"
 
 
 def _side_for(shorter_sides: list[int]) -> int:

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from lamina.data.inspection import Inspection
-from lamina.data.raw import PIECE_MARK, FileRaw, PartRaw, Raw, RowRaw, Talk, ZipRaw
+from lamina.data.raw import PIECE_MARK, FileRaw, PartRaw, Raw, RowRaw, Talk, ZipRaw, name_of
 from lamina.data.tables import TABLE_SUFFIXES, TEXT_COLUMNS, cell, find_column, find_text_column, read_table
 from lamina.errors import DataError, ModelFileError, sentence
 from lamina.inputs.base import Input, unusable_by_size
@@ -181,9 +181,6 @@ class TextInput(Input):
 
     # ------------------------------------------------------------ reading
 
-    def recognizes(self, head: bytes) -> bool:
-        return False
-
     def missing_extra(self, suffix: str) -> str:
         return "" if tokens_available() else TEXT_EXTRA
 
@@ -195,8 +192,7 @@ class TextInput(Input):
         try:
             text = text_of(raw)
         except (_NoText, OSError) as error:
-            name = raw.path if isinstance(raw, (FileRaw, PartRaw)) else raw.member if isinstance(raw, ZipRaw) else "(in memory)"
-            raise DataError(sentence(f"The text {name}", "be readable", str(error), "Save it as plain text in UTF-8.")) from error
+            raise DataError(sentence(f"The text {name_of(raw)}", "be readable", str(error), "Save it as plain text in UTF-8.")) from error
         found = np.array(self.cutter.encode(text, add_special_tokens=self.framed).ids, np.uint16 if self.count <= 1 << 16 else np.int32)
         if self.longest and len(found) > MOST_TOKENS:  # the end of a text says as much as its beginning
             found = np.concatenate([found[: MOST_TOKENS // 2], found[len(found) - MOST_TOKENS // 2 :]])
@@ -207,9 +203,9 @@ class TextInput(Input):
         tokens: list[int] = []
         own: list[int] = []
         for role, said in (*talk.turns, ("assistant", "")) if answer else talk.turns:
-            begun = [self.special(1), *self._ids(role + "\n")]
-            rest = [*self._ids(said), self.special(2)] if said else []
-            tokens += begun + rest + (self._ids("\n") if said else [])
+            begun = [self.special(1), *self.ids(role + "\n")]
+            rest = [*self.ids(said), self.special(2)] if said else []
+            tokens += begun + rest + (self.ids("\n") if said else [])
             own += [0] * len(begun) + [int(role == "assistant")] * len(rest)
             own += [0] * (len(tokens) - len(own))
         return np.array([tokens, own], np.int32)
@@ -222,7 +218,8 @@ class TextInput(Input):
             raise DataError(sentence("The tokenizer", f"know the token {self.marks[number]}", "none", told))
         return int(found)
 
-    def _ids(self, text: str) -> list[int]:
+    def ids(self, text: str) -> list[int]:
+        """The tokens of a text, nothing around them."""
         return list(self.cutter.encode(text, add_special_tokens=False).ids)
 
     def rows(self, source: Any) -> list[tuple[str, Raw]] | None:
@@ -295,9 +292,6 @@ class TextInput(Input):
     def same(self, first: Raw, second: Raw) -> bool:
         one, two = (_shingles(text_of(raw)) - {""} for raw in (first, second))
         return bool(one) and len(one & two) >= COPY_ALIKE * len(one | two)
-
-    def shown(self, value: np.ndarray, box: tuple[tuple[int, int], ...] = ()) -> str:
-        return ""
 
     # ------------------------------------------------------------ batches
 

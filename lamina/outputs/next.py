@@ -84,9 +84,6 @@ class NextOutput(Output):
         """float64 [nats, tokens, bytes] for each row."""
         return list(values.double().numpy())
 
-    def guess(self, targets: Sequence[Any]) -> Tensor:
-        return torch.zeros(3)
-
     def state(self) -> dict[str, Any]:
         return {"count": self.count, "bytes_each": list(self.bytes_each), "tied": self.tied}
 

@@ -12,13 +12,13 @@ from torch import Tensor
 from lamina.classical.ngrams import NGRAM_OPPONENTS, fit_ngrams
 from lamina.data.examples import Examples
 from lamina.data.split import Split
-from lamina.generation import Continuation, Sampling
+from lamina.generation import Continuation
 from lamina.inputs import Input, TextInput
 from lamina.layers import Tokens
 from lamina.metrics import ratio_interval
 from lamina.networks import Network, transformer
 from lamina.outputs import NextOutput, Output
-from lamina.settings import Settings
+from lamina.settings import Sampling, Settings
 from lamina.task import Recipe, Score, Task
 from lamina.training.windows import cut_into_windows
 
