@@ -407,8 +407,9 @@ def generate(
     made, alone = [""] * count, count == 1 and not json_
     if (tokens := opened.tokens_of(begun)) >= opened.input.window:
         Screen(sys.stderr).warn(f"The prompt has {tokens} tokens; the network sees the last {opened.input.window - 1} of them.")
+    stream = opened.stream([begun] * count, **sampling)  # says what is wrong before anything is printed
     print(begun if alone else "", end="", flush=True)
-    for row, piece in opened.stream([begun] * count, **sampling):
+    for row, piece in stream:
         made[row] += piece
         print(piece if alone else "", end="", flush=True)
     if json_:

@@ -140,7 +140,8 @@ class Sampling:
                                 ("repetition_penalty", 0.01, 100), ("seed", 0, 2**63 - 1)):  # fmt: skip
             value = getattr(self, name)
             if not low <= value <= high:
-                raise UsageError(sentence(f"--{name.replace('_', '-')}", f"be between {low} and {high}", value))
+                allowed = f"be above 0 and at most {high}" if 0 < low < 1e-6 else f"be between {low} and {high}"
+                raise UsageError(sentence(f"--{name.replace('_', '-')}", allowed, value))
 
 
 def _is_count(text: str) -> bool:
