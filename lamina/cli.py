@@ -135,7 +135,7 @@ def _curve_in_time_left(model: Model, data: str, minutes: float | None, screen: 
     from lamina.studies import curve_minutes, learning_curve
 
     left = (minutes or 0.0) - (time.monotonic() - BEGUN) / 60
-    if model.verdict is None or model.output.together or model.output.measured or left < curve_minutes(model):
+    if model.verdict is None or left < curve_minutes(model):
         return None
     screen.say(f"Curve       {left:.1f} minutes are left: what would more examples bring? (Ctrl-C leaves it out)")
     try:

@@ -30,11 +30,10 @@ from lamina.data.files import write_bytes
 from lamina.data.raw import FileRaw, Raw
 from lamina.data.read import read_examples
 from lamina.data.split import Split
-from lamina.data.tables import read_answers
 from lamina.errors import DataError, LaminaError, ModelFileError, UsageError, did_you_mean, sentence
 from lamina.inputs import Input, TextInput, build_input
 from lamina.networks import Network, build_network
-from lamina.outputs import Answer, NextOutput, Output, build_output
+from lamina.outputs import NextOutput, Output, build_output
 from lamina.screen import Screen
 from lamina.settings import Sampling, Settings, make_settings
 from lamina.task import Score
@@ -44,6 +43,7 @@ from lamina.training.inference import BATCH, Values, each_batch, join_values, ru
 if TYPE_CHECKING:
     from lamina.classical.verdict import Against, Verdict
     from lamina.people import Decision, Enrollment, People
+    from lamina.task import Task
 
 FORMAT = 1
 OUTLIERS = 200
@@ -239,17 +239,8 @@ class Model:
         One value gives one Prediction; a folder, a glob, a list or an array of several pictures gives a list. A file that
         cannot be read gives a Prediction with `error`. Raises DataError when nothing matches.
         """
-        if self.output.measured:
-            raise UsageError(sentence("The model", "have answers", f"a model that does {self.task}", "Use `lamina generate`."))
-        if self.output.together:
-            raise UsageError(
-                sentence(
-                    "The model",
-                    "answer one value alone",
-                    f"a model that does {self.task}, which compares",
-                    "Use `lamina enroll`, then `lamina verify` or `lamina identify`.",
-                )
-            )
+        if instead := self._task().instead:
+            raise UsageError(sentence("The model", "answer one value alone", f"a model that does {self.task}", instead))
         if (rows := self.input.rows(source)) is not None:
             found = self._predict_all([name for name, _ in rows], [raw for _, raw in rows])
             alone = isinstance(source, dict) or (isinstance(source, np.ndarray) and source.ndim == 1)
@@ -278,100 +269,42 @@ class Model:
 
     def evaluate_data(self, data: Any, settings: Settings, screen: Screen, against: str = "") -> Evaluation:
         """The score with what belongs to it; `against` is a table of another system's answers to the same examples. Raises DataError."""
+        return self._task().evaluate(self, data, settings, screen, against)
+
+    def _task(self) -> Task:
         from lamina.tasks import find_task
 
-        if self.output.measured:
-            return self._evaluate_texts(data, settings, screen, against)
-        examples = self._test_examples(data, settings, screen)
-        if self.output.together:
-            return self._evaluate_together(examples, screen, against)
-        for label in examples.labels:
-            self.output.encode(label)  # raises for a label that the model never learned
-        predictions = self._predict_all(list(examples.names), list(examples.raws))
+        return find_task(self.task)
+
+    def answers_to(self, examples: Examples, screen: Screen) -> tuple[list[Any], list[Any], list[str]]:
+        """(what the output makes of each example, its true answer, its name); what cannot be read is told and left out."""
         answers, truths, names = [], [], []
-        for prediction, truth in zip(predictions, examples.answers, strict=True):
-            if prediction.error is None:
-                names.append(prediction.file)
-                answers.append(Answer(prediction.label, prediction.probability or 0.0, prediction.top, prediction.unknown))
+        for name, truth, (answer, error) in zip(examples.names, examples.answers, self._answered(examples.raws), strict=True):
+            if error is None:
+                answers.append(answer)
                 truths.append(truth)
+                names.append(name)
             else:
-                screen.warn(f"{prediction.file}: {prediction.error}")
+                screen.warn(f"{name}: {error}")
         if not answers:
             raise DataError(sentence(f"The data {examples.source}", "hold at least one readable example", 0))
-        task, unreadable, unknown = find_task(self.task), len(predictions) - len(answers), sum(answer.unknown for answer in answers)
-        other = None
-        if against:
-            from lamina.classical.verdict import against_other
+        return answers, truths, names
 
-            theirs = [label == truth for label, truth in zip(read_answers(Path(against), names, settings), truths, strict=True)]
-            other = against_other(task.right(answers, truths), theirs, settings.margin / 100)
-        return Evaluation(task.score(answers, truths), unreadable, unknown, other)
+    def test_examples(self, data: Any, settings: Settings, screen: Screen) -> Examples:
+        """The labeled examples to score: the test part of `data`, where parts are given."""
+        return self.tested_only(read_examples(data, settings, [self.input], least_labels=1), data, screen)
 
-    def _evaluate_together(self, examples: Examples, screen: Screen, against: str) -> Evaluation:
-        """Of answers that are judged in pairs."""
-        from lamina.tasks import find_task
-
-        if against:
-            raise UsageError(sentence("--against", "be given for answers that are labels", f"a model that does {self.task}"))
-        answers, truths, unreadable = [], [], 0
-        for start in range(0, len(examples), BATCH):
-            some = slice(start, start + BATCH)
-            values, errors = self._read_some(list(examples.raws[some]))
-            parts = each_batch(self.network, self.input, self.output, self._batches(values), self.precision)
-            answers += [answer for part in parts for answer in self.output.decode(part.values, part.context)]
-            for name, truth, error in zip(examples.names[some], examples.answers[some], errors, strict=True):
-                if error is None:
-                    truths.append(truth)
-                else:
-                    unreadable += 1
-                    screen.warn(f"{name}: {error}")
-        try:
-            return Evaluation(find_task(self.task).score(answers, truths), unreadable, 0)
-        except ValueError as error:
-            raise DataError(sentence(f"The data {examples.source}", "show two people, one of them twice", str(error))) from error
-
-    def _evaluate_texts(self, data: Any, settings: Settings, screen: Screen, against: str) -> Evaluation:
-        """How much texts surprise it, each token asked for once."""
-        from lamina.data.texts import read_texts
-        from lamina.tasks import find_task
-        from lamina.training.windows import cut_into_windows
-
-        if against:
-            raise UsageError(sentence("--against", "be given for answers that are labels", f"a model that does {self.task}"))
-        assert isinstance(self.input, TextInput)
-        examples = read_texts(data, settings, self.input)
-        if not isinstance(data, (str, os.PathLike)) or self._learned_from(os.fspath(data)) or os.path.isdir(data):
-            examples = self._tested_only(examples, data, screen)  # else a document's own end is no more of a test than its beginning
-        values, errors = self._read_some(list(examples.raws))
-        names = [name for name, error in zip(examples.names, errors, strict=True) if error is None]
-        for name, error in zip(examples.names, errors, strict=True):
-            if error is not None:
-                screen.warn(f"{name}: {error}")
-        if not values:
-            raise DataError(sentence(f"The data {examples.source}", "hold at least one readable text", 0))
-        device = next(iter(self.network.state_dict().values())).device
-        feed, places, _ = cut_into_windows(values, names, ["test"] * len(names), self.input, self.output, device)
-        batches = feed.in_order(range(len(places)), BATCH)
-        answers = [
-            each
-            for part in each_batch(self.network, self.input, self.output, batches, self.precision)
-            for each in self.output.decode(part.values, part.context)
-        ]
-        return Evaluation(find_task(self.task).score(answers, [""] * len(answers)), len(errors) - len(values), 0)
-
-    def _test_examples(self, data: Any, settings: Settings, screen: Screen) -> Examples:
-        return self._tested_only(read_examples(data, settings, [self.input], least_labels=1), data, screen)
-
-    def _tested_only(self, examples: Examples, data: Any, screen: Screen) -> Examples:
+    def tested_only(self, examples: Examples, data: Any, screen: Screen) -> Examples:
         """Their test part, where parts are given; all of them else."""
         test = [index for index, part in enumerate(examples.parts) if part == "test"]
         if test:
             screen.say(f"Only the test part is scored: {len(test)} of {len(examples)} examples.")
-        elif isinstance(data, (str, os.PathLike)) and self._learned_from(os.fspath(data)):
+        elif isinstance(data, (str, os.PathLike)) and self.learned_from(os.fspath(data)):
             screen.warn("These are the data that the model learned from: the score flatters it. The honest one stands in `lamina show`.")
         return examples.take(test) if test else examples
 
-    def _learned_from(self, source: str) -> bool:
+    def learned_from(self, source: str) -> bool:
+        """Whether these are the data of its own training."""
         known = self.card.get("data", {})
         return source == known.get("source") or os.path.realpath(source) == os.path.realpath(known.get("path", ""))
 
@@ -392,21 +325,24 @@ class Model:
             )
         return found
 
-    def _predict_all(self, names: list[str], raws: list[Raw]) -> list[Prediction]:
-        predictions = []
+    def _predict_all(self, names: Sequence[str], raws: Sequence[Raw]) -> list[Prediction]:
+        return [
+            Prediction(name, None, None, error=error)
+            if error is not None
+            else Prediction(name, answer.label, answer.probability, answer.top, answer.unknown)
+            for name, (answer, error) in zip(names, self._answered(raws), strict=True)
+        ]
+
+    def _answered(self, raws: Sequence[Raw]) -> Iterator[tuple[Any, str | None]]:
+        """(what the output makes of each, None), or (None, why it cannot be read)."""
         for start in range(0, len(raws), BATCH):
-            values, errors = self._read_some(raws[start : start + BATCH])
+            values, errors = self.read_some(raws[start : start + BATCH])
             parts = each_batch(self.network, self.input, self.output, self._batches(values), self.precision)
             answers = iter([answer for part in parts for answer in self.output.decode(part.values, part.context)])
-            for name, error in zip(names[start:], errors, strict=False):
-                if error is not None:
-                    predictions.append(Prediction(name, None, None, error=error))
-                else:
-                    answer = next(answers)
-                    predictions.append(Prediction(name, answer.label, answer.probability, answer.top, answer.unknown))
-        return predictions
+            yield from ((next(answers), None) if error is None else (None, error) for error in errors)
 
-    def _read_some(self, raws: list[Raw]) -> tuple[list[np.ndarray], list[str | None]]:
+    def read_some(self, raws: Sequence[Raw]) -> tuple[list[np.ndarray], list[str | None]]:
+        """(those that can be read, why not or None for each)."""
         values: list[np.ndarray] = []
         errors: list[str | None] = []
         for raw in raws:

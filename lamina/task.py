@@ -10,10 +10,13 @@ from lamina.screen import percent
 
 if TYPE_CHECKING:
     from lamina.classical.fit import Classical, Opponent
+    from lamina.classical.verdict import Pairing
     from lamina.data.batches import Feed
     from lamina.inputs import Input
+    from lamina.model import Evaluation, Model
     from lamina.networks import Network
     from lamina.outputs import Output
+    from lamina.pipeline.learning import Learned
     from lamina.pipeline.preparation import Prepared
     from lamina.screen import Screen
     from lamina.settings import Settings
@@ -103,10 +106,17 @@ class Task:
     """(training examples, fitted input) -> how to train, where the settings are silent."""
     score: Callable[[list[Any], list[Any]], Score]
     """(answers of the network, true answers) -> the score."""
-    right: Callable[[list[Any], list[Any]], list[bool]] = lambda answers, truths: [
-        one == two for one, two in zip(answers, truths, strict=True)
-    ]
-    """(answers of the network, true answers) -> which are right, for paired comparisons; not asked where answers are judged together."""
+    pairing: Callable[[dict[str, list[Any]], list[Any], list[list[Any]]], Pairing]
+    """(answers to the test examples by way, true answers, answers of the network from further seeds) -> their paired comparison."""
+    trivial: Callable[[Feed, Any], tuple[str, Network, str]]
+    """(feed, indices of training examples) -> the way that never looks at an example: its name, its network, what of it can be seen."""
+    facts: Callable[[Prepared, Learned, list[Any], int], dict[str, Any]]
+    """(what was prepared, what was learned, the answers of the other way, how many examples to show) -> report.json: what the report
+    says of single test examples. Its "kind" names the section of the report."""
+    evaluate: Callable[[Model, Any, Settings, Screen, str], Evaluation]
+    """(model, data, settings, screen, table of another system's answers or "") -> the score on other data."""
+    instead: str = ""
+    """What to do instead of `predict`, where no value has an answer by itself."""
     labeled: bool = True
     """Whether the data have answers beside them; where not, texts are read for what follows on what."""
     arrange: Callable[[Prepared, Screen], Prepared] | None = None
@@ -117,6 +127,10 @@ class Task:
     """Fitted input -> the classical ways; without any there is no verdict."""
     search: Callable[[Input], Callable[..., Classical] | None] = lambda input: None
     """Fitted input -> what finds the best of them, called as `fit_classical`; None = that."""
+    search_again: bool = True
+    """Whether a search that was cut short is made anew after the training, where no --minutes bind it."""
+    promised: Callable[[float], str] = lambda share: f"{percent(share)} %"
+    """What such a search says of its winner, in words."""
     decisions: Callable[[Input], tuple[str, ...]] = lambda input: ()
     """Fitted input -> the settings that people chose for the network."""
     remarks: Callable[[list[Any], list[Any]], list[str]] = lambda answers, truths: []

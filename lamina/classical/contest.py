@@ -18,12 +18,11 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from lamina.classical.borrowed import DECISIONS, INSPECT, Borrowed, Lent, borrow
-from lamina.classical.fit import Classical, fit_classical, trivial
-from lamina.classical.ngrams import token_shares
-from lamina.classical.verdict import ByExample, ByPeople, ByText, Contender, Verdict, compare
+from lamina.classical.fit import Classical, fit_classical
+from lamina.classical.verdict import Contender, Verdict, compare
 from lamina.data.batches import Feed
 from lamina.data.split import Split
-from lamina.layers import Context, Same
+from lamina.layers import Context
 from lamina.model import Model, calibrated
 from lamina.networks import Network
 from lamina.outputs import Output
@@ -33,7 +32,6 @@ from lamina.training.inference import BATCH, Values, answers_to, in_place, join_
 
 TIMED_ANSWERS = 30
 INSPECT_DEEP = "each layer by name: its weights, and its signals for any input"
-INSPECT_TRIVIAL = "how often each class occurs"
 
 
 @dataclass(frozen=True)
@@ -114,18 +112,13 @@ class Contest:
         )  # fmt: skip
 
     def trivial(self) -> Rival:
-        """The answer that is most frequent in the training part, always."""
-        learned = np.array(self.split.indices("train"))
-        if self.feed.output.measured:
-            network, told = Network([("input", Same()), ("head", token_shares(self.feed, learned))]).eval(), "how often each token occurs"
-            model = Model(self.task.name, self.feed.input, network, self.feed.output)
-            found = self._values(network, self.test)
-            answers = model.output.decode(found.values, found.context)
-            return Rival("trivial", "how frequent each token is", model, answers, 0.0, *self._answering(model), inspect=told)
-        network = trivial(self.feed, learned)
+        """The way that knows the training part's answers and never looks at an example."""
+        name, network, inspect = self.task.trivial(self.feed, np.array(self.split.indices("train")))
         model = Model(self.task.name, self.feed.input, network, self.feed.output)
-        answers = model.output.decode(network(torch.zeros(len(self.test), 1), Context(), model.output.reads)[0], Context())
-        return Rival("trivial", "the most frequent answer", model, answers, 0.0, *self._answering(model), inspect=INSPECT_TRIVIAL)
+        found = self._values(network, self.test)
+        return Rival(
+            "trivial", name, model, model.output.decode(found.values, found.context), 0.0, *self._answering(model), inspect=inspect
+        )
 
     def borrowed(self, lend: Callable[[], Lent], seconds: float) -> Rival | str:
         """Layers that others trained, which `lend` reads the examples for; or, when they would take longer, why not."""
@@ -142,13 +135,8 @@ class Contest:
     def verdict(self, rivals: Sequence[Rival], margin: float, notes: tuple[str, ...] = ()) -> Verdict:
         """Every score, cost and the sentence; `notes` end it. The deep, the classical and the trivial way must be among the rivals."""
         answers = {rival.kind: list(rival.answers) for rival in rivals}
-        if self.feed.output.together:
-            return compare([self._contender(rival) for rival in rivals], ByPeople(answers, self.wanted), margin, notes)
-        if self.feed.output.measured:
-            return compare([self._contender(rival) for rival in rivals], ByText(answers), margin, notes)
-        right = {kind: self.task.right(own, self.wanted) for kind, own in answers.items()}
-        again = [self.task.right(repeated, self.wanted) for rival in rivals if rival.kind == "deep" for repeated in rival.repeats]
-        return compare([self._contender(rival) for rival in rivals], ByExample(right, again), margin, notes)
+        again = [repeated for rival in rivals if rival.kind == "deep" for repeated in rival.repeats]
+        return compare([self._contender(rival) for rival in rivals], self.task.pairing(answers, self.wanted, again), margin, notes)
 
     # ------------------------------------------------------------ parts
 

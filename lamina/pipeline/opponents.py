@@ -21,7 +21,7 @@ from lamina.layers import Context
 from lamina.model import load
 from lamina.pipeline.learning import Learned, facts_of
 from lamina.pipeline.preparation import Prepared
-from lamina.screen import Screen, duration, percent
+from lamina.screen import Screen, duration
 from lamina.settings import Settings, cores
 from lamina.start import PACKAGED, START_EXTRA, are_photos, find_start, packaged_is_there
 from lamina.training.device import forget_peak_memory, give_back_memory
@@ -87,19 +87,14 @@ def oppose(prepared: Prepared, screen: Screen) -> Opposed | None:
         forget_peak_memory()
     later = (
         ""
-        if classical.complete or share is not None or prepared.feed.output.measured
+        if classical.complete or share is not None or not prepared.task.search_again
         else "; its search was cut short, and may take as long as training, afterwards"
     )
     screen.say(
-        f"Classical   {classical.name}: {_promised(classical, prepared)} on training examples held out, "
+        f"Classical   {classical.name}: {prepared.task.promised(classical.promise or 0.0)} on training examples held out, "
         f"in {duration(classical.seconds)}; the verdict comes after the training{later}"
     )
     return Opposed(contest, [classical, *rivals], notes)
-
-
-def _promised(classical: Rival, prepared: Prepared) -> str:
-    promise = classical.promise or 0.0
-    return f"{-promise:.3f} nats a token" if prepared.feed.output.measured else f"{percent(promise)} %"
 
 
 def judged(
@@ -140,9 +135,7 @@ def _spent(prepared: Prepared, plan: Plan, learned: Learned) -> tuple[float, flo
 def _more_time(prepared: Prepared, learned: Learned, opposed: Opposed, trained: float, screen: Screen) -> Opposed:
     """Where no --minutes bind it, a search that was cut short is made anew: in its share of the time, or, near, in as long as training."""
     settings, classical = prepared.settings, opposed.rival("classical")
-    if learned.model.output.measured:
-        return opposed
-    if settings.minutes is not None or classical is None or classical.complete or classical.remade:
+    if settings.minutes is not None or not prepared.task.search_again or classical is None or classical.complete or classical.remade:
         return opposed
     deep = learned.score.value if learned.validation is None else learned.validation
     deep = 1 - deep if learned.score.better == "lower" else deep  # a promise is a share that is right

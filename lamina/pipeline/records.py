@@ -17,8 +17,6 @@ from lamina.data.batches import Feed
 from lamina.data.files import write_json
 from lamina.data.split import Split
 from lamina.explain import CHECKS, Evidence, Examination, diagnose
-from lamina.inputs import TextInput
-from lamina.metrics import trials_of
 from lamina.model import Material, Model
 from lamina.networks import Network
 from lamina.pipeline.learning import Learned
@@ -56,7 +54,7 @@ def record(
     )
     model.save(run.path("model.lamina"))
     model.save(out)
-    write_json(run.path(FACTS), report_facts(prepared, learned, others), indent=None)
+    write_json(run.path(FACTS), prepared.task.facts(prepared, learned, others, MISTAKES_SHOWN), indent=None)
     write_card(card, run.path("card.md"))
     write_report(run.folder, card, run.path("report.html"))
     write_json(run.path(FINISHED), card)
@@ -65,7 +63,7 @@ def record(
 
 def examine(prepared: Prepared, plan: Plan, learned: Learned, screen: Screen) -> Examination:
     """What the doctor says of the training, told."""
-    facts = None if learned.model.output.together or learned.model.output.measured else report_facts(prepared, learned, [], shown=0)
+    facts = prepared.task.facts(prepared, learned, [], 0)
     found = diagnose(gather(prepared.run.folder, dataclasses.asdict(plan), facts, learned.model.network, prepared.feed, prepared.split))
     for each in found.found:
         screen.warn(f"Doctor: {each.name}. {each.evidence[0].upper()}{each.evidence[1:]}. {each.remedy}")
@@ -93,97 +91,6 @@ def gather(
     learned, others = np.array(split.indices("train")), np.array(tested, np.int64)
     return replace(seen, network=network, feed=replace(feed, device=torch.device("cpu")), learned=learned, tested=others,
                    snapshots=snapshots_of(folder, network))  # fmt: skip
-
-
-def report_facts(prepared: Prepared, learned: Learned, other: list[Any], shown: int = MISTAKES_SHOWN) -> dict[str, Any]:
-    """What the report says of single test examples: all answers, and the most confident mistakes with their pictures."""
-    examples = prepared.examples
-    if learned.model.output.measured:
-        return _facts_of_texts(prepared, learned, other, shown)
-    if learned.model.output.together:
-        return _facts_of_people(prepared, learned, other, shown)
-    labels = [answer.top[0][0] for answer in learned.answers]
-    others = [answer.top[0][0] for answer in other]
-    truths = [examples.answers[index] for index in learned.test]
-    wrong = [place for place, (truth, label) in enumerate(zip(truths, labels, strict=True)) if truth != label]
-    wrong.sort(key=lambda place: -learned.answers[place].probability)
-    told = []
-    for place in wrong[:shown]:
-        told.append({
-            **_shown(prepared, learned.test[place]), "truth": truths[place], "label": labels[place],
-            "probability": learned.answers[place].probability, "other": others[place] if others else "",
-        })  # fmt: skip
-    return {
-        "names": [examples.names[index] for index in learned.test], "truths": truths, "labels": labels,
-        "probabilities": [answer.probability for answer in learned.answers], "others": others,
-        "other": "classical" if learned.way == "deep" else "deep", "shown": told,
-    }  # fmt: skip
-
-
-def _facts_of_people(prepared: Prepared, learned: Learned, other: list[Any], shown: int) -> dict[str, Any]:
-    """The curve of false accepts against false rejects, how alike pairs are, and the pairs that were mistaken most."""
-    people = [prepared.examples.answers[index] for index in learned.test]
-    trials = trials_of(np.stack(learned.answers), people)
-    curves = {learned.way: trials}
-    if other:
-        curves["classical" if learned.way == "deep" else "deep"] = trials_of(np.stack(other), people)
-    rates = [rate for rate in np.geomspace(1, 1e-5, 101).tolist() if rate >= 1 / max(1, int((~trials.same).sum()))]
-    edges = np.linspace(-1, 1, 81)
-    same = trials.same
-    mistaken = [*np.flatnonzero(~same)[: shown // 2], *np.flatnonzero(same)[::-1][: shown // 2]]
-    return {
-        "kind": "people",
-        "people": trials.people,
-        "pairs": {"same": int(same.sum()), "other": int((~same).sum())},
-        "rates": rates,
-        "rejects": {way: [each.rejected_at(rate) for rate in rates] for way, each in curves.items()},
-        "likeness": {
-            "edges": edges.tolist(),
-            "same": np.histogram(trials.likeness[same], edges)[0].tolist(),
-            "other": np.histogram(trials.likeness[~same], edges)[0].tolist(),
-        },
-        "openings": [dataclasses.asdict(opening) for opening in getattr(learned.model.output, "openings", ())],
-        "shown": [
-            {
-                "same": bool(same[pair]),
-                "likeness": float(trials.likeness[pair]),
-                "examples": [_shown(prepared, learned.test[place]) for place in trials.places[pair]],
-            }
-            for pair in mistaken
-        ],
-    }
-
-
-def _facts_of_texts(prepared: Prepared, learned: Learned, other: list[Any], shown: int) -> dict[str, Any]:
-    """Bits per byte of each stretch of the test part, and the stretches that surprised most and least, as text."""
-    ways = {learned.way: np.stack(learned.answers)}
-    if other:
-        ways["classical" if learned.way == "deep" else "deep"] = np.stack(other)
-    bits = {way: (found[:, 0] / np.maximum(1, found[:, 2]) / np.log(2)).tolist() for way, found in ways.items()}
-    order = np.argsort(bits[learned.way], kind="stable")
-    input = prepared.feed.input
-    assert isinstance(input, TextInput)
-    return {
-        "kind": "texts",
-        "names": [prepared.examples.names[index] for index in learned.test],
-        "bits": bits,
-        "shown": [
-            {
-                "name": prepared.examples.names[learned.test[place]],
-                "bits": bits[learned.way][place],
-                "text": input.words(np.asarray(prepared.feed.values.take([learned.test[place]])[0]).tolist()),
-            }
-            for place in [*order[::-1][: shown // 4], *order[: shown // 4]]
-        ],
-    }
-
-
-def _shown(prepared: Prepared, index: int) -> dict[str, str]:
-    """An example's name, picture and sound."""
-    value = prepared.feed.values.take([index])[0]
-    read = value.cpu().numpy() if isinstance(value, torch.Tensor) else value
-    input = prepared.feed.input
-    return {"name": prepared.examples.names[index], "picture": input.shown(read), "sound": input.heard(read)}
 
 
 def make_card(prepared: Prepared, plan: Plan, learned: Learned, verdict: Verdict | None, seconds: float) -> dict[str, Any]:

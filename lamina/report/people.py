@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from html import escape
 from typing import Any
 
+from lamina.report.examples import example_section
 from lamina.report.html import table, text
 from lamina.report.plots import alike_plot, error_tradeoff
 from lamina.screen import one_in, percent
@@ -48,17 +48,10 @@ def _mistaken(shown: list[dict[str, Any]]) -> str:
         return ""
     items = []
     for each in shown:
-        seen = "".join(_example(one) for one in each["examples"])
+        seen = "".join(example_section(one) for one in each["examples"])
         what = "one person, and least alike" if each["same"] else "strangers, and most alike"
         names = " and ".join(text(one["name"]) for one in each["examples"])
         items.append(
             f"<li><div class='pair'>{seen}</div><span><b>{each['likeness']:.3f}</b> {what}</span><span class='soft'>{names}</span></li>"
         )
     return f"<h2>Hardest pairs</h2><p class='soft'>Some may be wrong labels: look.</p><ul class='mistakes wide'>{''.join(items)}</ul>"
-
-
-def _example(one: dict[str, str]) -> str:
-    picture = f'<img src="{escape(one["picture"], quote=True)}" alt="test example {text(one["name"])}">' if one["picture"] else ""
-    if one.get("sound"):
-        picture += f'<audio controls preload="none" src="{escape(one["sound"], quote=True)}" aria-label="{text(one["name"])}"></audio>'
-    return picture

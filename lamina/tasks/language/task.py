@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from torch import Tensor
@@ -15,11 +14,11 @@ from lamina.data.split import Split
 from lamina.generation import Continuation
 from lamina.inputs import Input, TextInput
 from lamina.layers import Tokens
-from lamina.metrics import ratio_interval
 from lamina.networks import Network, transformer
 from lamina.outputs import NextOutput, Output
 from lamina.settings import Sampling, Settings
-from lamina.task import Recipe, Score, Task
+from lamina.task import Recipe, Task
+from lamina.tasks.language import answers
 from lamina.training.windows import cut_into_windows
 
 if TYPE_CHECKING:
@@ -90,19 +89,6 @@ def _arrange(prepared: Prepared, screen: Screen) -> Prepared:
     return replace(prepared, feed=made, split=split, arranged=Examples(examples.source, names, blank, blank, parts, blank))
 
 
-def _score(answers: list[Any], truths: list[Any]) -> Score:
-    """Bits per byte of UTF-8, its interval by stretches of text drawn anew."""
-    nats, _, sizes = np.stack(answers).T
-    bits = nats / math.log(2)
-    low, high = ratio_interval(bits, sizes)
-    return Score("bits per byte", float(bits.sum() / sizes.sum()), low, high, len(truths), better="lower", unit="")
-
-
-def _remarks(answers: list[Any], truths: list[Any]) -> list[str]:
-    nats, tokens, sizes = np.stack(answers).sum(0)
-    return [f"{nats / tokens:.4f} nats a token, over {tokens:,.0f} tokens ({sizes:,.0f} bytes), each asked for once"]
-
-
 def _foretell(parameters: int, tokens: int, seen: int) -> str:
     """In words, by how much there is to read (docs/words.md)."""
     for most, told in ABILITIES:
@@ -132,13 +118,20 @@ LANGUAGE = Task(
     network=_network,
     sizes=lambda input, settings: [settings.width] if settings.width else SIZES,
     recipe=_recipe,
-    score=_score,
+    score=answers.score,
+    pairing=answers.pairing,
+    trivial=answers.trivial,
+    facts=answers.facts,
+    evaluate=answers.evaluate,
+    instead="Use `lamina generate`.",
     opponents=lambda input: NGRAM_OPPONENTS,
     search=lambda input: fit_ngrams,
+    search_again=False,
+    promised=lambda nats: f"{-nats:.3f} nats a token",
     labeled=False,
     arrange=_arrange,
     decisions=lambda input: ("the network's layers", "optimizer, rate and schedule", "what a token is"),
-    remarks=_remarks,
+    remarks=answers.remarks,
     foretell=_foretell,
     sample=_sample,
 )

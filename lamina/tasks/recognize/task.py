@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from typing import Any
-
 from torch import Tensor
 
+from lamina.classical.fit import trivial
 from lamina.classical.pictures import PICTURE_OPPONENTS
 from lamina.classical.sounds import SOUND_OPPONENTS
 from lamina.classical.tables import TABLE_OPPONENTS
@@ -14,12 +12,11 @@ from lamina.classical.texts import TEXT_OPPONENTS, fit_texts
 from lamina.inputs import AudioInput, ImageInput, Input, TextInput, VectorInput
 from lamina.inputs.text import LONGEST
 from lamina.layers import Columns, LogMel, TextPool, Tokens, Whiten
-from lamina.metrics import mean_recall, wilson_interval
 from lamina.networks import Network, conv_net, conv_net_outputs, dense_net, sound_net, sound_net_outputs, transformer
-from lamina.outputs import Answer, ClassesOutput, Output
-from lamina.screen import percent
+from lamina.outputs import ClassesOutput, Output
 from lamina.settings import Settings
-from lamina.task import Recipe, Score, Task
+from lamina.task import Recipe, Task
+from lamina.tasks.recognize import answers
 
 SIZES = [16, 24, 32, 48, 64, 80, 96, 128, 192, 256]
 OPPONENTS = {
@@ -29,8 +26,6 @@ OPPONENTS = {
     TextInput.kind: TEXT_OPPONENTS,
 }
 TEXT_DROPOUT = 0.1
-UNEVEN = 3
-"""Most to least frequent class, from which on the score with every class counted alike is told too."""
 
 
 def _input(settings: Settings, kind: str) -> Input:
@@ -112,27 +107,6 @@ def _decisions(input: Input) -> tuple[str, ...]:
     return (*varied.get(input.kind, ()), *usual)
 
 
-def _right(answers: list[Any], truths: list[Any]) -> list[bool]:
-    """By the best label, "none of these" or not."""
-    return [isinstance(answer, Answer) and answer.top[0][0] == truth for answer, truth in zip(answers, truths, strict=True)]
-
-
-def _score(answers: list[Any], truths: list[Any]) -> Score:
-    """Accuracy with its Wilson interval."""
-    right = sum(_right(answers, truths))
-    low, high = wilson_interval(right, len(truths))
-    return Score("accuracy", right / len(truths), low, high, len(truths))
-
-
-def _remarks(answers: list[Any], truths: list[Any]) -> list[str]:
-    """Where classes are uneven: the score with each of them counted alike."""
-    counts = Counter(truths)
-    if max(counts.values()) < UNEVEN * min(counts.values()):
-        return []
-    recall = percent(mean_recall([answer.top[0][0] for answer in answers], truths))
-    return [f"every class counted alike: {recall} % (mean recall); --balance 1 trains for that"]
-
-
 RECOGNIZE = Task(
     name="recognize",
     question="What is this?",
@@ -142,10 +116,13 @@ RECOGNIZE = Task(
     network=_network,
     sizes=lambda input, settings: [settings.width] if settings.width else SIZES,
     recipe=_recipe,
-    score=_score,
-    right=_right,
+    score=answers.score,
+    pairing=answers.pairing,
+    trivial=lambda feed, train: ("the most frequent answer", trivial(feed, train), "how often each class occurs"),
+    facts=answers.facts,
+    evaluate=answers.evaluate,
     opponents=lambda input: OPPONENTS[input.kind],
     search=lambda input: fit_texts if isinstance(input, TextInput) else None,
     decisions=_decisions,
-    remarks=_remarks,
+    remarks=answers.remarks,
 )

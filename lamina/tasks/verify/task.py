@@ -8,16 +8,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lamina.classical.fit import trivial
 from lamina.classical.people import FACE_OPPONENTS, VOICE_OPPONENTS, fit_people
 from lamina.data.batches import Feed
 from lamina.inputs import AudioInput, ImageInput, Input
 from lamina.layers import Embedding, Flatten, LogMel, Projection, Whiten
-from lamina.metrics import equal_error_interval, trials_of
 from lamina.networks import Network, conv_net, conv_net_outputs, sound_net, sound_net_outputs
 from lamina.outputs import IdentityOutput, Output
-from lamina.screen import percent
 from lamina.settings import Settings
-from lamina.task import Recipe, Score, Task
+from lamina.task import Recipe, Task
+from lamina.tasks.verify import answers
 from lamina.training.inference import BATCH, run_in_order
 
 SIZES = [12, 16, 24, 32, 48, 64]
@@ -104,22 +104,6 @@ def _finish(network: Network, feed: Feed, train: Any) -> None:
         layer.matrix.copy_(matrix)
 
 
-def _score(answers: list[Any], truths: list[Any]) -> Score:
-    """Equal error rate over pairs, its interval by people drawn anew."""
-    trials = trials_of(np.stack(answers), truths)
-    return Score("equal error rate", trials.equal_error(), *equal_error_interval(trials), len(truths), better="lower")
-
-
-def _remarks(answers: list[Any], truths: list[Any]) -> list[str]:
-    trials = trials_of(np.stack(answers), truths)
-    same = int(trials.same.sum())
-    told = [f"{same} pairs of one person, {len(trials.same) - same} of strangers, among {trials.people} people whom training never saw"]
-    for rate, words in ((0.01, "1 in 100"), (0.001, "1 in 1,000")):
-        if len(trials.same) - same >= 3 / rate:
-            told.append(f"where {words} strangers is let in, {percent(trials.rejected_at(rate))} % of the right are turned away")
-    return told
-
-
 VERIFY = Task(
     name="verify",
     question="Is this the same person?",
@@ -129,11 +113,16 @@ VERIFY = Task(
     network=_network,
     sizes=lambda input, settings: [settings.width] if settings.width else SIZES,
     recipe=_recipe,
-    score=_score,
+    score=answers.score,
+    pairing=answers.pairing,
+    trivial=lambda feed, train: ("the most frequent answer", trivial(feed, train), "how often each class occurs"),
+    facts=answers.facts,
+    evaluate=answers.evaluate,
+    instead="Use `lamina enroll`, then `lamina verify` or `lamina identify`.",
     new_answers=True,
     opponents=lambda input: VOICE_OPPONENTS if isinstance(input, AudioInput) else FACE_OPPONENTS,
     search=lambda input: fit_people,
     decisions=lambda input: ("the network's layers", "optimizer, rate and schedule", "the margin"),
-    remarks=_remarks,
+    remarks=answers.remarks,
     finish=_finish,
 )
