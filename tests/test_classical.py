@@ -204,7 +204,7 @@ def test_the_classical_model_is_saved_where_it_is_wanted(use, tmp_path):
 
 def test_wrong_labels_are_suspected_and_corrected(tmp_path):
     """Planted ones come first; the table, corrected, is read back in place of the data's own labels."""
-    from lamina.cli import _run
+    from lamina.cli.running import _run
     from lamina.data.read import read_examples
     from lamina.inputs import ImageInput
     from lamina.settings import make_settings
@@ -386,7 +386,8 @@ def test_the_borrowed_model_is_saved_where_it_is_wanted(tmp_path):
 @pytest.mark.slow
 def test_learning_curve_of_a_model(tmp_path, monkeypatch, capsys):
     """Made in what `train` left of its minutes: nested parts, a sentence for each way, what each needs to reach the other; on the page."""
-    from lamina import cli, studies
+    from lamina import studies
+    from lamina.cli import training as cli
     from lamina.screen import Screen
 
     monkeypatch.setattr("lamina.pipeline.TAIL_SECONDS", 1.0)

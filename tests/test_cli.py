@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 import lamina
-from lamina.cli import _run
+from lamina.cli.running import _run
 
 COMMANDS = ("train", "resume", "predict", "evaluate", "verdict", "report", "audit", "suspects", "samples", "show", "demo")
 TINY = ("--width", "8", "--threads", "1")

@@ -11,7 +11,7 @@ from test_classical import noisy_stripes
 import lamina
 from lamina import inside
 from lamina.classical.features import PictureFeatures
-from lamina.cli import _run
+from lamina.cli.running import _run
 from lamina.data.batches import Feed
 from lamina.data.cache import Decoded
 from lamina.errors import DataError, UsageError

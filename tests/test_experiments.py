@@ -10,7 +10,7 @@ from test_vector import made_table
 
 import lamina
 from lamina.classical.features import PictureFeatures
-from lamina.cli import _run
+from lamina.cli.running import _run
 from lamina.data.batches import Feed
 from lamina.data.cache import Decoded
 from lamina.errors import UsageError

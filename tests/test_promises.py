@@ -165,7 +165,7 @@ def test_no_part_fetches_unasked(monkeypatch, tmp_path):
         raise AssertionError("the network was reached for")
 
     monkeypatch.setattr(socket.socket, "connect", refuse)
-    from lamina.cli import _run
+    from lamina.cli.running import _run
 
     assert _run(["samples", "--json"]) == 0
     assert _run(["audit", "sample:digits", "--out", str(tmp_path / "audit.json")]) == 0

@@ -14,7 +14,7 @@ from test_inside import PICTURES, small_network
 
 import lamina
 from lamina import inside
-from lamina.cli import _run
+from lamina.cli.running import _run
 from lamina.data.batches import Feed
 from lamina.data.cache import Decoded
 from lamina.errors import DataError, UsageError
@@ -234,7 +234,7 @@ def test_the_command_opens_the_network_where_time_is_left(trained, tmp_path, mon
     run = tmp_path / "runs" / "data-1"
     assert (run / "layers.json").exists() and "Why these answers" in (run / "report.html").read_text()
     monkeypatch.setattr(inside, "layers_seconds", lambda model: 1e9)
-    monkeypatch.setattr("lamina.cli.BEGUN", __import__("time").monotonic())
+    monkeypatch.setattr("lamina.cli.training.BEGUN", __import__("time").monotonic())
     assert _run(["train", str(root / "data"), "--minutes", "0.5", *quick]) == 0
     assert "lamina layers" in capsys.readouterr().out and not (tmp_path / "runs" / "data-2" / "layers.json").exists()
 

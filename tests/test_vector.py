@@ -124,7 +124,7 @@ def test_training_on_a_table(trained):
 
 def test_commands_on_a_table(trained, tmp_path, capsys):
     """predict and evaluate take tables."""
-    from lamina.cli import _run
+    from lamina.cli.running import _run
 
     model, root = trained
     table = made_table(50, seed=2)
