@@ -69,6 +69,12 @@ def test_a_long_file_is_cut_where_characters_end(tmp_path):
     assert all(isinstance(raw, PartRaw) for raw in found.raws)
     share = sum(len(piece) for piece, part in zip(pieces, parts, strict=True) if part == "test") / len(text.encode())
     assert share == pytest.approx(0.1, abs=1e-3)
+    for part, names in (("train", ("a", "b")), ("test", ("c",))):  # too few documents to keep whole ones for validation
+        for name in names:
+            (tmp_path / "few" / part).mkdir(parents=True, exist_ok=True)
+            (tmp_path / "few" / part / f"{name}.txt").write_text(text[:5_000] + name, encoding="utf-8")
+    few = read_texts(str(tmp_path / "few"), Settings(), TextInput())
+    assert sorted(few.parts) == ["test", "train", "train", "validation", "validation"]
     with pytest.raises(DataError, match="at least one text"):
         (tmp_path / "empty").mkdir()
         read_texts(str(tmp_path / "empty"), Settings(), TextInput())

@@ -111,7 +111,8 @@ def audit(examples: Examples, input: Input, settings: Settings, screen: Screen, 
         good, kept = _drop_untrained_labels(good, kept, findings)
     if input.repeats(good.raws):
         good, kept = _tell_apart(good, kept)
-    duplicates = find_duplicates([i.content for i in kept], [i.fingerprint for i in kept], lambda a, b: _same(input, good, a, b))
+    prints = [inspection.fingerprint for inspection in kept]
+    duplicates = find_duplicates([i.content for i in kept], prints, lambda a, b: _same(input, good, a, b), input.near)
     findings.extend(_about_duplicates(good, duplicates))
     findings.extend(_about_labels(good))
     findings.extend(Finding(name, kind, detail) for name, kind, detail in input.noticed(good.raws, good.names))

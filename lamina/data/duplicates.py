@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+Near = Callable[[np.ndarray, np.ndarray], np.ndarray]
+"""(fingerprints uint64, as many others) -> which pairs may be copies."""
 MOST_BITS = 3
 """Fingerprints that differ in more bits are not proposed. Four bands of 16 bits find all pairs up to 3 bits apart."""
 CROWD = 40
@@ -29,14 +31,22 @@ class Duplicates:
     """Whether the near pairs are few enough to be copies (then they are grouped) or alike by nature (then only reported)."""
 
 
-def find_duplicates(contents: Sequence[str], fingerprints: Sequence[int], confirm: Callable[[int, int], bool]) -> Duplicates:
-    """Exact and near duplicates among n examples; `confirm(i, j)` compares two values themselves."""
+def few_bits_apart(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """Which pairs of fingerprints differ in at most MOST_BITS bits."""
+    return np.bitwise_count(one ^ other) <= MOST_BITS
+
+
+def find_duplicates(
+    contents: Sequence[str], fingerprints: Sequence[int], confirm: Callable[[int, int], bool], near: Near = few_bits_apart
+) -> Duplicates:
+    """Exact and near duplicates among n examples: pairs whose fingerprints share one of four bands of 16 bits and are `near`, where
+    `confirm(i, j)`, which compares the two values themselves, says so."""
     by_content: dict[str, list[int]] = defaultdict(list)
     for index, content in enumerate(contents):
         by_content[content].append(index)
     exact = [group for group in by_content.values() if len(group) > 1]
     firsts = np.array([group[0] for group in by_content.values()], np.int64)
-    pairs, crowded = _propose(np.array([fingerprints[index] for index in firsts], np.uint64))
+    pairs, crowded = _propose(np.array([fingerprints[index] for index in firsts], np.uint64), near)
     if len(pairs) > MOST_CONFIRMED:
         chosen = np.random.Generator(np.random.Philox(key=len(pairs))).choice(len(pairs), MOST_CONFIRMED, replace=False)
         pairs, sampled = pairs[np.sort(chosen)], len(pairs) / MOST_CONFIRMED
@@ -48,8 +58,8 @@ def find_duplicates(contents: Sequence[str], fingerprints: Sequence[int], confir
     return Duplicates(exact, confirmed, round(len(pairs) * sampled), copies)
 
 
-def _propose(prints: np.ndarray) -> tuple[np.ndarray, bool]:
-    """(pairs [m, 2] of positions whose fingerprints differ in at most MOST_BITS bits, whether crowds were passed over)."""
+def _propose(prints: np.ndarray, near: Near) -> tuple[np.ndarray, bool]:
+    """(pairs [m, 2] of positions whose fingerprints are near, whether crowds were passed over)."""
     found: list[np.ndarray] = []
     crowded = False
     for band in range(4):
@@ -63,9 +73,8 @@ def _propose(prints: np.ndarray) -> tuple[np.ndarray, bool]:
                 members = members[:CROWD]
             if len(members) > 1:
                 first, second = np.triu_indices(len(members), 1)
-                apart = np.bitwise_count(prints[members[first]] ^ prints[members[second]])
-                near = apart <= MOST_BITS
-                found.append(np.stack([members[first[near]], members[second[near]]], 1))
+                alike = near(prints[members[first]], prints[members[second]])
+                found.append(np.stack([members[first[alike]], members[second[alike]]], 1))
     if not found:
         return np.empty((0, 2), np.int64), crowded
     pairs = np.unique(np.sort(np.concatenate(found), 1), axis=0)

@@ -149,41 +149,44 @@ def _documents(source: str, entries: Sequence[tuple[str, Raw]], findings: list[F
     if not entries:
         there = f"{len(findings)} other files, such as {findings[0].name}" if findings else "nothing"
         raise DataError(sentence(f"The texts {source}", "hold at least one text file (.txt, .md) or row", there))
-    alone = len(entries) < FEW and not any(parts)
+    by_place: tuple[str, ...] = ("validation", "train", "test") if len(entries) < FEW and not any(parts) else ()
+    few = "validation" not in parts and 0 < sum(part != "test" for part in parts) < FEW
     names: list[str] = []
     raws: list[Raw] = []
     given: list[str] = []
     groups: list[str] = []
     for (name, raw), part in zip(entries, parts, strict=True):
-        pieces = list(_pieces(raw, alone))
+        cuts = by_place or (("validation", "train") if few and part != "test" else ())
+        pieces = list(_pieces(raw, cuts))
         for number, (piece, place) in enumerate(pieces):
             names.append(f"{name}{PIECE_MARK}{number + 1}" if len(pieces) > 1 else name)
             raws.append(piece)
-            given.append(part or place)
-            groups.append("" if alone else name)
+            given.append(place or part)
+            groups.append("" if cuts else name)
     return Examples(source, names, raws, [""] * len(names), given, groups, tuple(findings), sense="text")
 
 
-def _pieces(raw: Raw, alone: bool) -> Iterator[tuple[Raw, str]]:
-    """(a piece, the part where a document is divided by place) in their order."""
+def _pieces(raw: Raw, cuts: tuple[str, ...]) -> Iterator[tuple[Raw, str]]:
+    """(a piece, its part where a document is divided by place into the parts `cuts`) in their order."""
     size = os.path.getsize(raw.path) if isinstance(raw, FileRaw) and os.path.isfile(raw.path) and os.access(raw.path, os.R_OK) else 0
     begins = raw.read(4) if size and isinstance(raw, FileRaw) else b""
     if not isinstance(raw, FileRaw) or not size or begins[:2] in (b"\xff\xfe", b"\xfe\xff") or begins == b"\x00\x00\xfe\xff":
-        text = _small_text(raw) if alone else None  # values, members of archives, two bytes a character and more
+        text = _small_text(raw) if cuts else None  # values, members of archives, two bytes a character and more
         if not text:
             yield raw, ""
             return
-        checks, tests = max(1, int(len(text) * VALIDATION_SHARE)), int(len(text) * (1 - TEST_SHARE))
-        yield from zip((text[:checks], text[checks:tests], text[tests:]), ("validation", "train", "test"), strict=True)
+        checks = max(1, int(len(text) * VALIDATION_SHARE))
+        tests = int(len(text) * (1 - TEST_SHARE)) if "test" in cuts else len(text)
+        yield from zip((text[:checks], text[checks:tests], text[tests:]), cuts, strict=False)
         return
-    if size <= PIECE and not alone:
+    if size <= PIECE and not cuts:
         yield raw, ""
         return
     with open(raw.path, "rb") as file:
         checks, tests = int(size * VALIDATION_SHARE), int(size * (1 - TEST_SHARE) + 1e-6)
-        borders = [_whole(file, place) for place in ((checks, tests, size) if alone else (size,))]
+        places = {(): [size], ("validation", "train"): [checks, size]}.get(cuts, [checks, tests, size])
         start = 0
-        for border, part in zip(borders, ("validation", "train", "test") if alone else ("",), strict=True):
+        for border, part in zip([_whole(file, place) for place in places], cuts or ("",), strict=True):
             while start < border:
                 end = border if border - start <= PIECE * 1.5 else _line_end(file, start + PIECE)
                 yield PartRaw(raw.path, start, end), part

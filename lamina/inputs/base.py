@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lamina.data.duplicates import few_bits_apart
 from lamina.data.inspection import Inspection
 from lamina.data.raw import FileRaw, PartRaw, Raw, ZipRaw
 from lamina.errors import ModelFileError, did_you_mean, sentence
@@ -115,6 +116,10 @@ class Input(ABC):
     def noticed(self, raws: Sequence[Raw], names: Sequence[str]) -> list[tuple[str, str, str]]:
         """(name, kind, detail) of what is odd about usable values together."""
         return []
+
+    def near(self, one: np.ndarray, other: np.ndarray) -> np.ndarray:
+        """Which pairs of fingerprints (uint64) may be those of copies; they share 16 bits already."""
+        return few_bits_apart(one, other)
 
     def same(self, first: Raw, second: Raw) -> bool:
         """Whether two values with near fingerprints are copies of one another, compared on the values themselves."""

@@ -56,6 +56,9 @@ LONGEST = 512
 """Tokens of a text that a network which recognizes texts sees."""
 SHINGLE, PRINT_WORDS, COPY_ALIKE = 3, 2_000, 0.7
 """Two texts are copies when they share this much of their runs of three words (Broder 1997, https://doi.org/10.1109/SEQUEN.1997.666900)."""
+LEAST_SHARED = 3
+"""Of eight least hashes (of runs of words): texts that share fewer are not looked at as copies."""
+FACTORS = np.random.Generator(np.random.Philox(key=8)).integers(0, 2**63, 8, np.uint64) * np.uint64(2) + np.uint64(1)
 MOST_REPLACES, MOST_REPLACED = 4, 8
 """Replacements that a tokenizer may make in a text, and characters that one may put in."""
 SURROGATE = re.compile("[\ud800-\udfff]")
@@ -289,6 +292,10 @@ class TextInput(Input):
         often = [(line, count) for line, count in counts.most_common(3) if count >= max(LEAST_OFTEN, OFTEN * len(texts))]
         return [(line[:60], "boilerplate", f"a line that stands in {count} of {len(texts)} texts looked at") for line, count in often]
 
+    def near(self, one: np.ndarray, other: np.ndarray) -> np.ndarray:
+        """Texts that share some of their least hashes."""
+        return (one[:, None].view(np.uint8) == other[:, None].view(np.uint8)).sum(1) >= LEAST_SHARED
+
     def same(self, first: Raw, second: Raw) -> bool:
         one, two = (_shingles(text_of(raw)) - {""} for raw in (first, second))
         return bool(one) and len(one & two) >= COPY_ALIKE * len(one | two)
@@ -484,13 +491,13 @@ def _need_tokens() -> None:
 
 
 def _fingerprint(text: str) -> int:
-    """64 bits that are near for texts of the same words (Charikar 2002, https://doi.org/10.1145/509907.509965); of texts without words the
-    hash of the text."""
-    votes, shingles = np.zeros(64, np.int64), _shingles(text) - {""} or {text}
-    for shingle in shingles:
-        bits = np.unpackbits(np.frombuffer(hashlib.blake2b(shingle.encode("utf-8", "surrogatepass"), digest_size=8).digest(), np.uint8))
-        votes += 2 * bits.astype(np.int64) - 1
-    return int.from_bytes(np.packbits(votes > 0).tobytes(), "big")
+    """Eight bytes: of eight orders of the runs of words the lowest bits of the least run (Broder 1997; Li & König 2010,
+    https://arxiv.org/abs/0910.3349). As many of them are equal as two texts share runs. Of texts without words: of the whole text."""
+    shingles = _shingles(text) - {""} or {text}
+    digests = b"".join(hashlib.blake2b(each.encode("utf-8", "surrogatepass"), digest_size=8).digest() for each in shingles)
+    hashes = np.frombuffer(digests, np.uint64)
+    least = [(hashes * factor).min() >> np.uint64(20) for factor in FACTORS]
+    return int.from_bytes(np.array(least).astype(np.uint8).tobytes(), "little")
 
 
 def _shingles(text: str) -> set[str]:
