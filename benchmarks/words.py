@@ -149,7 +149,10 @@ def tokens(options: argparse.Namespace) -> dict[str, Any]:
     import torch
     import torch.nn.functional as F
 
+    from lamina.training.device import keep_memory
+
     torch.set_num_threads(options.threads or torch.get_num_threads())
+    keep_memory()  # as a training does; for both
     found = {}
     for width, layers in ((192, 4), (256, 5), (384, 6)):
         count = 4096 if width >= 256 else 128

@@ -18,7 +18,7 @@ from lamina.export import write_folder
 from lamina.generation import allowed
 from lamina.inputs import TextInput
 from lamina.layers import Attention, Context, LastNorm, TokenHead, Tokens
-from lamina.losses import NOTHING
+from lamina.losses import NOTHING, cross_entropy
 from lamina.networks import Network, transformer
 from lamina.outputs import NextOutput, Progress
 from lamina.outputs.next import following
@@ -326,11 +326,44 @@ def test_a_large_vocabulary_is_learned_in_pieces(monkeypatch):
     torch.nn.init.normal_(head.weights.weight)
     hidden, target = torch.randn(3, 7, 8), torch.randint(-1, 50, (3, 7))
     end, found = Progress(torch.tensor(1.0), torch.tensor(0)), []
-    for most in (1 << 26, 50 * 4):
-        monkeypatch.setattr("lamina.outputs.next.MOST_LEARNED", most)
+    for most in (None, 1 << 26, 50 * 4):
+        if most is None:
+            monkeypatch.setattr("lamina.outputs.next.projected_cross_entropy", lambda x, w, y: cross_entropy(x @ w.T, y))
+        else:
+            monkeypatch.undo()
+            monkeypatch.setattr("lamina.losses.MOST_KEPT", most)
+            monkeypatch.setattr("lamina.losses.MOST_AT_ONCE", most // 2)
         head.zero_grad()
         leaf = hidden.clone().requires_grad_(True)
         total, count = output.loss(leaf, head, target, Context(), end)
         total.backward()
         found.append((total.detach(), count, leaf.grad, head.weights.weight.grad.clone()))
-    assert all(torch.allclose(one, two, atol=1e-5) for one, two in zip(*found, strict=True))
+    for other in found[1:]:
+        assert all(torch.allclose(one, two, atol=1e-5) for one, two in zip(found[0], other, strict=True))
+
+
+@pytest.mark.parametrize("kind", [torch.float64, torch.bfloat16])
+def test_attention_by_hand_is_attention(kind):
+    """Signals and gradients are those of PyTorch's own; in rows of one text, of several, and where all steps are seen."""
+    torch.manual_seed(0)
+    segments, places = torch.tensor([[1] * 5 + [2] * 4 + [0] * 3, [1] * 12]), torch.arange(12).expand(2, 12)
+    for causal, context in (
+        (True, Context()),
+        (True, Context(segments=segments, positions=places)),
+        (False, Context(torch.tensor([7, 12]))),
+    ):
+        layer = Attention(32, 4, 4, 8, causal).to(kind)
+        for value in layer.parameters():
+            torch.nn.init.normal_(value, std=0.3)
+        x, back = torch.randn(2, 2, 12, 32).to(kind)
+        with torch.no_grad():
+            expected = layer(x, context)[0]
+        ours, theirs = [], []
+        for found, hand in ((ours, True), (theirs, False)):
+            leaf = x.clone().requires_grad_(True)
+            layer.by_hand = hand
+            y = layer(leaf, context)[0]
+            found += [y.detach(), *torch.autograd.grad(y, [leaf, *layer.parameters()], back)]
+        close = 1e-12 if kind == torch.float64 else 0.1
+        assert float((ours[0] - expected).abs().max()) <= close
+        assert all(float((one - two).abs().max() / two.abs().max()) <= close for one, two in zip(ours, theirs, strict=True))

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lamina.layers.base import Context, Layer
+from lamina.layers.byhand import MOST_STEPS, Attended, Turned
 
 EPSILON = 1e-6
 LARGEST = 1 << 20
@@ -58,6 +59,8 @@ class Attention(Layer):
     """
 
     kind = "attention"
+    by_hand = True
+    """Whether a CPU learns by the steps of byhand.py."""
 
     def __init__(
         self,
@@ -91,21 +94,29 @@ class Attention(Layer):
         normed = _fast(self.norm(x))
         queries = self.queries(normed).view(rows, steps, self.heads, self.size)
         keys = self.keys(normed).view(rows, steps, self.groups, self.size)
-        if self.normed:
-            queries, keys = self.query_norm(queries), self.key_norm(keys)
         values = self.values(normed).view(rows, steps, self.groups, self.size).transpose(1, 2)
         earlier = None if context.caches is None else context.caches.get(self.name)
         turn = turning(self.size, self.base, steps, context.positions, 0 if earlier is None else earlier[0].shape[2], x)
-        queries, keys = turned(queries, turn).transpose(1, 2), turned(keys, turn).transpose(1, 2)
+        learns = self.by_hand and queries.requires_grad and x.device.type == "cpu"
+        if learns and self.normed:
+            queries = Turned.apply(queries, self.query_norm.weight, *turn, self.epsilon)
+            keys = Turned.apply(keys, self.key_norm.weight, *turn, self.epsilon)
+        else:
+            queries, keys = (self.query_norm(queries), self.key_norm(keys)) if self.normed else (queries, keys)
+            queries, keys = turned(queries, turn), turned(keys, turn)
+        queries, keys = queries.transpose(1, 2), keys.transpose(1, 2)
         if context.caches is not None:
             if earlier is not None:
                 keys, values = torch.cat([earlier[0], keys], 2), torch.cat([earlier[1], values], 2)
             context = context._replace(caches={**context.caches, self.name: (keys, values)})
         mask = self._mask(context, steps, keys.shape[2], x.device)
         plain = self.causal and mask is None and steps > 1
-        found = F.scaled_dot_product_attention(
-            queries.to(values.dtype), keys.to(values.dtype), values, mask, is_causal=plain, enable_gqa=self.heads != self.groups
-        )
+        if learns and self.heads == self.groups and steps <= MOST_STEPS and context.caches is None:
+            found = Attended.apply(queries, keys, values, _added(mask, steps, plain, values))
+        else:
+            found = F.scaled_dot_product_attention(
+                queries.to(values.dtype), keys.to(values.dtype), values, mask, is_causal=plain, enable_gqa=self.heads != self.groups
+            )
         found = self.out(found.transpose(1, 2).reshape(rows, steps, -1))
         return x + F.dropout(found, self.dropout, self.training), context
 
@@ -118,6 +129,14 @@ class Attention(Layer):
             before = torch.ones(steps, known, dtype=torch.bool, device=device).tril(known - steps)[None, None]
             return before if real is None else before & real | torch.eye(steps, known, dtype=torch.bool, device=device)
         return seen_by(context, steps, self.causal)
+
+
+def _added(mask: Tensor | None, steps: int, causal: bool, like: Tensor) -> Tensor:
+    """What is added to the scores, in the number format of `like`: 0 where a step may look, minus infinity where not."""
+    if mask is None:
+        mask = torch.ones(steps, steps, dtype=torch.bool, device=like.device)
+        mask = mask.tril() if causal else mask
+    return torch.zeros(mask.shape, dtype=like.dtype, device=like.device).masked_fill_(~mask, -torch.inf)
 
 
 def seen_by(context: Context, steps: int, causal: bool) -> Tensor | None:
@@ -191,8 +210,13 @@ class TokenHead(Layer):
             raise ValueError("a tied head has the size of the first layer's table")
         self.first = [first]  # in a list: the table belongs to the first layer alone
 
+    @property
+    def matrix(self) -> Tensor:
+        """[count, width] its weights."""
+        return self.first[0].table.weight if self.tied else self.weights.weight
+
     def forward(self, x: Tensor, context: Context) -> tuple[Tensor, Context]:
-        return (F.linear(x, self.first[0].table.weight) if self.tied else self.weights(x)), context
+        return F.linear(x, self.matrix), context
 
 
 class LastNorm(Layer):

@@ -10,20 +10,14 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.utils.checkpoint import checkpoint
 
 from lamina.errors import ModelFileError, sentence
 from lamina.layers import Context, Layer, NGrams, TokenHead
-from lamina.losses import NOTHING, cross_entropy
+from lamina.losses import NOTHING, cross_entropy, projected_cross_entropy
 from lamina.outputs.base import Output, Progress
 
 MOST_AT_ONCE = 1 << 25
 """Logits that are computed together where they are only summed up."""
-
-
-MOST_LEARNED = 1 << 26
-"""Logits that a training step holds; more are computed in pieces, and again when the error is sent back (Chen et al. 2016,
-https://arxiv.org/abs/1604.06174)."""
 
 
 @dataclass(frozen=True)
@@ -54,15 +48,9 @@ class NextOutput(Output):
         return TokenHead(width, self.count, self.tied)
 
     def loss(self, hidden: Tensor, head: Layer, target: Tensor, context: Context, progress: Progress) -> tuple[Tensor, Tensor]:
-        flat, wanted = hidden.flatten(0, -2), target.flatten()
-        size = max(1, MOST_LEARNED // self.count)
-        if len(flat) <= size or not torch.is_grad_enabled():
-            return cross_entropy(head(hidden, context)[0], target)
-        parts = [
-            checkpoint(_loss_of, head, flat[at : at + size], wanted[at : at + size], use_reentrant=False, preserve_rng_state=False)
-            for at in range(0, len(flat), size)
-        ]
-        return torch.stack([part for part, _ in parts]).sum(), torch.stack([counted for _, counted in parts]).sum()
+        if isinstance(head, TokenHead) and torch.is_grad_enabled():
+            return projected_cross_entropy(hidden, head.matrix, target)
+        return cross_entropy(head(hidden, context)[0], target)
 
     def met(self, x: Tensor, hidden: Tensor, head: Layer, target: Tensor, context: Context) -> Tensor:
         """float32 [N, 3]: nats, tokens and bytes of the counted steps of each row; without targets all but a text's first token count."""
@@ -96,10 +84,6 @@ class NextOutput(Output):
         if not good:
             raise ModelFileError(sentence("The output of the model", "have tokens with their bytes", state))
         return cls(count or 0, tuple(each or ()), bool(tied))
-
-
-def _loss_of(head: Layer, hidden: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-    return cross_entropy(head(hidden, Context())[0], target)
 
 
 def following(x: Tensor, context: Context) -> Tensor:
