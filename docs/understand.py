@@ -121,7 +121,7 @@ def measure_people() -> dict[str, Any]:
             "voices": _table(voices, [(file, name, "test" if fold_of[name] == 0 else "train") for file, name in spoken]),
         }
         for name, table in tables.items():
-            budget = {"minutes": 15} if name == "faces" else {}
+            budget = {"minutes": 10} if name == "faces" else {}
             paths = {"out": Path(folder) / f"{name}.lamina", "runs": Path(folder) / "runs"}
             model = lamina.train(table, task="verify", screen=Screen(), **budget, **paths)
             opened = inside.layers(model)
