@@ -24,6 +24,7 @@ spoken        FSDD: the official test part, and each speaker left out once
 commands      Speech Commands, the official test archive in five folds, speakers apart
 voices        AN4: equal error rate of speakers never seen, five folds; borrowed beside it with --data voice.onnx
 faces         LFW: pairs of people never seen; ORL started from that model
+opponents     LFW: each classical way to know a face alone
 promise       measured false accepts of people never seen against the promised rate and its bound, in 20 draws
 search        one picture or 3 s of sound verified; one identified among 100,000 templates
 shakespeare   tiny Shakespeare by characters, --minutes 1 and 10
@@ -60,7 +61,7 @@ ALL: dict[str, Callable[[argparse.Namespace], dict[str, Any]]] = {
         scale.forecasts, scale.growth, scale.large, peers, gpu.gpu,
         verdict.classical, verdict.verdicts, verdict.suspects, verdict.coverage, verdict.curves, truths.truths,
         doctor, inside.atlas, inside.activations,
-        people.spoken, people.commands, people.voices, people.faces, people.promise, people.search,
+        people.spoken, people.commands, people.voices, people.faces, people.opponents, people.promise, people.search,
         words.shakespeare, words.plain, words.tokens, words.generation, words.texts, words.conversations, words.corpus,
     )
 }  # fmt: skip
@@ -76,6 +77,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int)
     parser.add_argument("--rounds", type=int)
     parser.add_argument("--data", help="peers, verdicts: names of data sets, with commas")
+    parser.add_argument("--start", help="texts: --start-from of the trainings")
     parser.add_argument("--only", help="peers: names with commas, lamina among them; doctor: faults, and healthy")
     parser.add_argument("--parts", help="peers: shares of the minutes that Lamina gets, with commas (1,0.5,0.25)")
     parser.add_argument("--as", dest="kept_as", default="", help="name of the result file, when it is not the benchmark's")

@@ -171,6 +171,33 @@ def faces(options: argparse.Namespace) -> dict[str, Any]:
     }
 
 
+def opponents(options: argparse.Namespace) -> dict[str, Any]:
+    """LFW, aligned: each classical way alone, its settings chosen and fitted on peopleDevTrain without the people held out, on the pairs of
+    pairsDevTest, by the threshold of the people held out."""
+    from lamina.classical.people import FACE_OPPONENTS, fit_people
+    from lamina.model import Model
+    from lamina.pipeline.preparation import audited, fitted_feed
+    from lamina.screen import Screen
+    from lamina.settings import make_settings
+    from lamina.tasks import find_task
+
+    task, settings, screen = find_task("verify"), make_settings({"task": "verify"}), Screen()
+    found: dict[str, list[float]] = defaultdict(list)
+    with tempfile.TemporaryDirectory() as folder:
+        place = _unpacked(DATA / "lfw" / "images.zip", Path(folder))
+        held_out = [pair for pair in _people("train") if bucket(pair[1]) < HELD_OUT]
+        table = _table(place, [(file, name, "train") for file, name in _people("train") if bucket(name) >= HELD_OUT])
+        report, unfitted = audited(table, task, settings, screen)
+        everything = range(len(report.examples))
+        feed = fitted_feed(report, unfitted, task, settings, everything, screen)
+        for seed in _seeds(options, 3):
+            for opponent in FACE_OPPONENTS:
+                fitted = fit_people((opponent,), feed, np.array(everything), 1e9, seed)
+                model = Model("verify", feed.input, fitted.network, feed.output)
+                found[fitted.name].append(_pairs_right(model, place, held_out)[0])
+    return {"pairsDevTest, right": {name: spread(values) for name, values in found.items()}}
+
+
 def _people(part: str) -> list[tuple[str, str]]:
     """(file, person) of peopleDevTrain or peopleDevTest."""
     lines = (DATA / "lfw" / f"peopleDev{part.capitalize()}.txt").read_text().splitlines()[1:]

@@ -293,13 +293,15 @@ def _table(place: Path, name: str) -> str:
 
 
 def texts(options: argparse.Namespace) -> dict[str, Any]:
-    """IMDb within --minutes 10, SST-2, TREC (6 classes) and SMS spam within 3, with their verdicts; --data names some of them."""
-    found = {}
+    """IMDb within --minutes 10, SST-2, TREC (6 classes) and SMS spam within 3, with their verdicts; --data names some of them, --start
+    what the networks begin with (all-minilm-l6-v2)."""
+    found: dict[str, Any] = {"start": options.start or "nothing"}
+    begun = {"start_from": options.start} if options.start else {}
     with tempfile.TemporaryDirectory() as folder:
         for name in (options.data or "imdb,sst2,trec,sms_spam").split(","):
             minutes = options.minutes or (10.0 if name == "imdb" else 3.0)
             table = _table(Path(folder), name)
-            found[name] = {"minutes": minutes, **_summary([_train(table, seed=seed, minutes=minutes) for seed in _seeds(options, 3)])}
+            found[name] = {"minutes": minutes, **_summary([_train(table, seed=seed, minutes=minutes, **begun) for seed in _seeds(options, 3)])}
     return found
 
 

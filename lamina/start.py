@@ -70,8 +70,8 @@ SMALLEST_SIDE, LARGEST_SIDE = 128, 192
 EPOCHS = 8
 LEARNING, MOST_MEMORY, USUAL_RANK = 4, 0.6, 16
 """Bytes that training takes for each byte of weights, the share of memory that they may take, and the directions that are learned else."""
-GENTLY = 0.2
-"""Share of the usual rates with which layers that know texts are trained on."""
+GENTLY, MORE_GENTLY = 0.2, 0.05
+"""Shares of the usual rates with which layers that know texts are trained on, and of those with which sentence encoders are."""
 
 
 @dataclass(frozen=True)
@@ -114,8 +114,9 @@ class Start:
 
         def recipe(examples: int, input: Input) -> Recipe:
             usual = task.recipe(examples, input)
-            if usual.optimizer == "muon+adamw":
-                rates = {name: GENTLY * getattr(usual, name) for name in ("learning_rate", "head_rate", "rest_rate")}
+            if usual.optimizer.endswith("adamw"):
+                share = MORE_GENTLY if any(layer["kind"] == SentenceLayer.kind for layer in self.layers) else GENTLY
+                rates = {name: share * getattr(usual, name) for name in ("learning_rate", "head_rate", "rest_rate")}
                 return replace(usual, epochs=min(usual.epochs, EPOCHS), least_epochs=1, size=0, **rates)
             if self.frozen:
                 return Recipe(epochs=1e-9, least_epochs=0, batch=min(usual.batch, 32), size=0, learning_rate=0.01, checks=1)

@@ -50,7 +50,7 @@ class Schedule:
     learning_rate: float
     """Of the filters and matrices; of everything when the optimizer is sgd."""
     optimizer: str = "sgd"
-    """muon (filters and matrices by Muon, the head and the rest by SGD) or sgd."""
+    """muon (filters and matrices by Muon, the head and the rest by SGD), muon+adamw (the rest by AdamW), adamw (all) or sgd."""
     head_rate: float = 0.0
     """Of the last layer …"""
     rest_rate: float = 0.0

@@ -343,7 +343,7 @@ def test_a_large_vocabulary_is_learned_in_pieces(monkeypatch):
 
 
 @pytest.mark.parametrize("kind", [torch.float64, torch.bfloat16])
-def test_attention_by_hand_is_attention(kind):
+def test_attention_by_hand_is_attention(kind, monkeypatch):
     """Signals and gradients are those of PyTorch's own; in rows of one text, of several, and where all steps are seen."""
     torch.manual_seed(0)
     segments, places = torch.tensor([[1] * 5 + [2] * 4 + [0] * 3, [1] * 12]), torch.arange(12).expand(2, 12)
@@ -361,7 +361,7 @@ def test_attention_by_hand_is_attention(kind):
         ours, theirs = [], []
         for found, hand in ((ours, True), (theirs, False)):
             leaf = x.clone().requires_grad_(True)
-            layer.by_hand = hand
+            monkeypatch.setattr("lamina.layers.byhand.by_hand", hand)
             y = layer(leaf, context)[0]
             found += [y.detach(), *torch.autograd.grad(y, [leaf, *layer.parameters()], back)]
         close = 1e-12 if kind == torch.float64 else 0.1

@@ -6,6 +6,7 @@ from lamina.layers.identity import Cosine, Embedding, Flatten, Projection
 from lamina.layers.linear import ACTIVATIONS, FullyConnected, Linear
 from lamina.layers.mobile import InvertedResidual, MobileConvolution
 from lamina.layers.ngrams import NGrams, Same
+from lamina.layers.phrases import Phrases
 from lamina.layers.picture import Convolution, GlobalPool, Residual, Standardize, Whiten
 from lamina.layers.sentences import SentenceLayer, SentenceTokens
 from lamina.layers.sound import LogMel, Masks, TimePool
@@ -36,6 +37,7 @@ __all__ = [
     "MobileConvolution",
     "NGrams",
     "Onnx",
+    "Phrases",
     "Projection",
     "Residual",
     "Same",

@@ -9,16 +9,36 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 MOST_STEPS = 512
 """Steps up to which all pairs of them are held at once."""
+by_hand = True
+"""Off for comparisons only."""
+
+
+def attend(queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None, causal: bool = False) -> Tensor:
+    """queries [N, heads, T, size], keys and values [N, groups, all steps, size] -> [N, heads, T, size]: the mean of the values that each
+    step looks at, where `mask` (true: may look; [T, T], [N, 1, T or 1, all steps]) lets it, or, without one, at all steps, or where
+    `causal` those before it."""
+    heads, steps = queries.shape[1:3]
+    learns = by_hand and queries.requires_grad and queries.device.type == "cpu"
+    if learns and keys.shape[1:3] == (heads, steps) and steps <= MOST_STEPS:
+        if mask is None:
+            mask = torch.ones(steps, steps, dtype=torch.bool)
+            mask = mask.tril() if causal else mask
+        added = torch.zeros(mask.shape, dtype=values.dtype).masked_fill_(~mask, -torch.inf)
+        return Attended.apply(queries, keys, values, added)
+    return F.scaled_dot_product_attention(
+        queries.to(values.dtype), keys.to(values.dtype), values, mask, is_causal=causal and mask is None, enable_gqa=heads != keys.shape[1]
+    )
 
 
 class Attended(torch.autograd.Function):
     """(queries, keys, values [N, heads, T, size], mask) -> [N, heads, T, size]: the mean of the values that each step looks at.
 
-    `mask` is 0 where a step may look and minus infinity where not: [T, T] or [N, 1, T, T].
+    `mask` is 0 where a step may look and minus infinity where not: [T, T] or [N, 1, T or 1, T].
     """
 
     @staticmethod

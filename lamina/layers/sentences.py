@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lamina.layers.base import Context, Layer
+from lamina.layers.byhand import attend
 from lamina.layers.transformer import ends, seen_by
 
 
@@ -55,6 +56,6 @@ class SentenceLayer(Layer):
         queries, keys, values = (
             part(x).view(rows, steps, self.heads, -1).transpose(1, 2) for part in (self.queries, self.keys, self.values)
         )
-        found = F.scaled_dot_product_attention(queries, keys, values, seen_by(context, steps, causal=False))
+        found = attend(queries, keys, values, seen_by(context, steps, causal=False))
         x = self.norm(x + self.out(found.transpose(1, 2).reshape(rows, steps, -1)))
         return self.last_norm(x + self.down(F.gelu(self.up(x)))), context

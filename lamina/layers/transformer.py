@@ -12,8 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lamina.layers import byhand
 from lamina.layers.base import Context, Layer
-from lamina.layers.byhand import MOST_STEPS, Attended, Turned
+from lamina.layers.byhand import Turned, attend
 
 EPSILON = 1e-6
 LARGEST = 1 << 20
@@ -59,8 +60,6 @@ class Attention(Layer):
     """
 
     kind = "attention"
-    by_hand = True
-    """Whether a CPU learns by the steps of byhand.py."""
 
     def __init__(
         self,
@@ -91,14 +90,13 @@ class Attention(Layer):
 
     def forward(self, x: Tensor, context: Context) -> tuple[Tensor, Context]:
         rows, steps = x.shape[:2]
-        normed = _fast(self.norm(x))
+        normed = in_fast_format(self.norm(x))
         queries = self.queries(normed).view(rows, steps, self.heads, self.size)
         keys = self.keys(normed).view(rows, steps, self.groups, self.size)
         values = self.values(normed).view(rows, steps, self.groups, self.size).transpose(1, 2)
         earlier = None if context.caches is None else context.caches.get(self.name)
         turn = turning(self.size, self.base, steps, context.positions, 0 if earlier is None else earlier[0].shape[2], x)
-        learns = self.by_hand and queries.requires_grad and x.device.type == "cpu"
-        if learns and self.normed:
+        if self.normed and byhand.by_hand and queries.requires_grad and x.device.type == "cpu":
             queries = Turned.apply(queries, self.query_norm.weight, *turn, self.epsilon)
             keys = Turned.apply(keys, self.key_norm.weight, *turn, self.epsilon)
         else:
@@ -111,12 +109,7 @@ class Attention(Layer):
             context = context._replace(caches={**context.caches, self.name: (keys, values)})
         mask = self._mask(context, steps, keys.shape[2], x.device)
         plain = self.causal and mask is None and steps > 1
-        if learns and self.heads == self.groups and steps <= MOST_STEPS and context.caches is None:
-            found = Attended.apply(queries, keys, values, _added(mask, steps, plain, values))
-        else:
-            found = F.scaled_dot_product_attention(
-                queries.to(values.dtype), keys.to(values.dtype), values, mask, is_causal=plain, enable_gqa=self.heads != self.groups
-            )
+        found = attend(queries, keys, values, mask, plain)
         found = self.out(found.transpose(1, 2).reshape(rows, steps, -1))
         return x + F.dropout(found, self.dropout, self.training), context
 
@@ -129,14 +122,6 @@ class Attention(Layer):
             before = torch.ones(steps, known, dtype=torch.bool, device=device).tril(known - steps)[None, None]
             return before if real is None else before & real | torch.eye(steps, known, dtype=torch.bool, device=device)
         return seen_by(context, steps, self.causal)
-
-
-def _added(mask: Tensor | None, steps: int, causal: bool, like: Tensor) -> Tensor:
-    """What is added to the scores, in the number format of `like`: 0 where a step may look, minus infinity where not."""
-    if mask is None:
-        mask = torch.ones(steps, steps, dtype=torch.bool, device=like.device)
-        mask = mask.tril() if causal else mask
-    return torch.zeros(mask.shape, dtype=like.dtype, device=like.device).masked_fill_(~mask, -torch.inf)
 
 
 def seen_by(context: Context, steps: int, causal: bool) -> Tensor | None:
@@ -166,27 +151,34 @@ class GatedMLP(Layer):
         self.down = _weights(inner, width, True, rank)
 
     def forward(self, x: Tensor, context: Context) -> tuple[Tensor, Context]:
-        normed = _fast(self.norm(x))
+        normed = in_fast_format(self.norm(x))
         found = self.down(F.silu(self.gate(normed)) * self.up(normed))
         return x + F.dropout(found, self.dropout, self.training), context
 
 
 class TextPool(Layer):
     """The mean over the steps of each text of a batch: [N, T, width] -> [N, width]; where texts stand side by side in rows, the context
-    says which step is of which."""
+    says which step is of which. Some signals are dropped in training."""
 
     kind = "text_pool"
 
+    def __init__(self, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.dropout = dropout
+
     def forward(self, x: Tensor, context: Context) -> tuple[Tensor, Context]:
+        return F.dropout(self._means(x, context), self.dropout, self.training), Context()
+
+    def _means(self, x: Tensor, context: Context) -> Tensor:
         if context.lengths is None:
-            return x.mean(1), Context()
+            return x.mean(1)
         if context.segments is None:
             real = torch.arange(x.shape[1], device=x.device) < context.lengths[:, None]
-            return (x.float() * real[..., None]).sum(1) / context.lengths[:, None].clamp_min(1), Context()
+            return (x.float() * real[..., None]).sum(1) / context.lengths[:, None].clamp_min(1)
         texts = len(context.lengths)
         place = context.segments.flatten().clamp_max(texts)
         sums = x.new_zeros(texts + 1, x.shape[2], dtype=torch.float32).index_add_(0, place, x.flatten(0, 1).float())
-        return sums[1:] / context.lengths[:, None].clamp_min(1), Context()
+        return sums[1:] / context.lengths[:, None].clamp_min(1)
 
 
 class TokenHead(Layer):
@@ -261,7 +253,7 @@ def turned(heads: Tensor, turn: tuple[Tensor, Tensor]) -> Tensor:
     return torch.cat([one * cosine - two * sine, two * cosine + one * sine], -1)
 
 
-def _fast(x: Tensor) -> Tensor:
+def in_fast_format(x: Tensor) -> Tensor:
     """In the number format of the matrix products: cast once here rather than before each of them."""
     kind = "cpu" if x.is_meta else x.device.type
     return x.to(torch.get_autocast_dtype(kind)) if torch.is_autocast_enabled(kind) else x

@@ -114,7 +114,7 @@ def make_optimizer(network: Network, plan: Plan) -> torch.optim.Optimizer:
         if parameter.requires_grad:
             matrix = parameter.ndim > 1 and id(parameter) not in tables and min(len(parameter), parameter[0].numel()) >= NARROWEST
             groups["head" if id(parameter) in head else "filters" if matrix else "rest"].append(parameter)
-    muon, adam = plan.optimizer.startswith("muon"), plan.optimizer == "muon+adamw"
+    muon, adam = plan.optimizer.startswith("muon"), plan.optimizer.endswith("adamw")
     scales = {"filters": 1.0, "head": plan.head_rate / plan.learning_rate or 1.0, "rest": plan.rest_rate / plan.learning_rate or 1.0}
     made: list[dict[str, Any]] = []
     for name, members in groups.items():

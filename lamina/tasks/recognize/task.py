@@ -11,8 +11,8 @@ from lamina.classical.tables import TABLE_OPPONENTS
 from lamina.classical.texts import TEXT_OPPONENTS, fit_texts
 from lamina.inputs import AudioInput, ImageInput, Input, TextInput, VectorInput
 from lamina.inputs.text import LONGEST
-from lamina.layers import Columns, LogMel, TextPool, Tokens, Whiten
-from lamina.networks import Network, conv_net, conv_net_outputs, dense_net, sound_net, sound_net_outputs, transformer
+from lamina.layers import Columns, LogMel, Whiten
+from lamina.networks import Network, conv_net, conv_net_outputs, dense_net, phrase_net, sound_net, sound_net_outputs
 from lamina.outputs import ClassesOutput, Output
 from lamina.settings import Settings
 from lamina.task import Recipe, Task
@@ -25,7 +25,6 @@ OPPONENTS = {
     VectorInput.kind: TABLE_OPPONENTS,
     TextInput.kind: TEXT_OPPONENTS,
 }
-TEXT_DROPOUT = 0.1
 
 
 def _input(settings: Settings, kind: str) -> Input:
@@ -40,9 +39,7 @@ def _input(settings: Settings, kind: str) -> Input:
 
 def _network(input: Input, output: Output, size: int, x: Tensor) -> Network:
     if isinstance(input, TextInput):
-        tokens = Tokens(input.count, size, TEXT_DROPOUT, input.longest)
-        hidden = transformer(size, causal=False, dropout=TEXT_DROPOUT)
-        return Network([("input", tokens), *hidden, ("pool", TextPool()), ("head", output.head(size))])
+        return Network([*phrase_net(input.count, size, input.longest), ("head", output.head(size))])
     first = input.layer(x)
     if isinstance(first, Columns):
         return Network([("input", first), *dense_net(first.outputs, size), ("head", output.head(size))])
@@ -82,16 +79,15 @@ def _recipe(examples: int, input: Input) -> Recipe:
 
 def _recipe_for_texts(examples: int) -> Recipe:
     return Recipe(
-        epochs=8 if examples >= 10_000 else 16,
-        least_epochs=4,
-        batch=64 if examples >= 4_000 else 32,
+        epochs=4 if examples >= 10_000 else 12,
+        least_epochs=2,
+        batch=64 if examples >= 10_000 else 32,
         size=128,
-        optimizer="muon+adamw",
-        learning_rate=0.01,
-        momentum=0.95,
-        head_rate=0.004,
-        rest_rate=0.01,
-        weight_decay=0.1,
+        optimizer="adamw",
+        learning_rate=0.002,
+        head_rate=0.002,
+        rest_rate=0.002,
+        weight_decay=0.05,
         warmup=0.05,
         average=0.03,
         checks=8,
