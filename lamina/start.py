@@ -32,6 +32,7 @@ from lamina.layers import (
     GatedMLP,
     Linear,
     Onnx,
+    SentenceLayer,
     SentenceTokens,
     Standardize,
     TextPool,

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from torch import Tensor
 
 from lamina.classical.ngrams import NGRAM_OPPONENTS, fit_ngrams
+from lamina.data.batches import Feed
 from lamina.data.examples import Examples
 from lamina.data.split import Split
 from lamina.generation import Continuation
 from lamina.inputs import Input, TextInput
-from lamina.layers import Tokens
+from lamina.layers import Attention, GatedMLP, Tokens
 from lamina.networks import Network, transformer
 from lamina.outputs import NextOutput, Output
 from lamina.settings import Sampling, Settings
@@ -30,6 +31,8 @@ CONTEXT = 256
 """Tokens of a window."""
 TIED_FROM = 0.5
 """The head shares the first layer's table where that has more numbers than this share of those between."""
+LITTLE, DROPPED = 5_000_000, 0.1
+"""Tokens of the training part, and share of signals."""
 SHOWN = 60
 """Tokens of a sample while it trains."""
 ABILITIES = (
@@ -70,6 +73,14 @@ def _recipe(examples: int, input: Input) -> Recipe:
         average=0.03,
         checks=8,
     )
+
+
+def _settle(network: Network, feed: Feed, train: Any) -> None:
+    """Where there is little to read, and so the same often, some of what each layer adds is dropped in training."""
+    assert isinstance(feed.input, TextInput)
+    for layer in network.stack:
+        if isinstance(layer, (Attention, GatedMLP)) and len(train) * feed.input.window < LITTLE:
+            layer.dropout = DROPPED
 
 
 def _arrange(prepared: Prepared, screen: Screen) -> Prepared:
@@ -134,4 +145,5 @@ LANGUAGE = Task(
     remarks=answers.remarks,
     foretell=_foretell,
     sample=_sample,
+    settle=_settle,
 )
