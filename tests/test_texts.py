@@ -15,8 +15,8 @@ from lamina.data.raw import FileRaw, Talk
 from lamina.errors import DataError, ModelFileError
 from lamina.inputs import TextInput
 from lamina.inputs.text import packed
-from lamina.layers import Attention, GatedMLP, LastNorm, TextPool, Tokens
-from lamina.networks import Network, transformer
+from lamina.layers import Attention, Context, GatedMLP, LastNorm, Phrases, TextPool, Tokens
+from lamina.networks import Network, phrase_net, transformer
 from lamina.outputs import ClassesOutput
 
 pytest.importorskip("tokenizers", reason="texts need the extra: pip install 'lamina[text]'")
@@ -99,10 +99,12 @@ def test_copies_of_short_texts_are_found():
     assert {other - one for one, other in found} == {100} and len(found) >= 85
 
 
-def test_packed_texts_do_not_see_each_other():
+@pytest.mark.parametrize("kind", ["transformer", "phrases"])
+def test_packed_texts_do_not_see_each_other(kind):
     """Side by side in rows, and alone, each text comes to the same signals; nothing of a row is shared by two texts at once."""
     torch.manual_seed(0)
-    network = Network([("input", Tokens(50, 32, longest=12)), *transformer(32, causal=False, depth=2), ("pool", TextPool())]).eval()
+    of_steps = [("input", Tokens(50, 32, longest=12)), *transformer(32, causal=False, depth=2), ("pool", TextPool())]
+    network = Network(of_steps if kind == "transformer" else phrase_net(50, 32, 12)).eval()
     for layer in network.stack:
         for value in layer.parameters():
             torch.nn.init.normal_(value, std=0.2)
@@ -113,6 +115,20 @@ def test_packed_texts_do_not_see_each_other():
     together, beside = network(padded, context)[0], network(rows, side_by_side)[0]
     alone = torch.cat([network(*TextInput().collate([text]))[0] for text in texts])
     assert torch.allclose(together, alone, atol=1e-5) and torch.allclose(beside, alone, atol=1e-5)
+
+
+def test_phrases_are_a_convolution():
+    """Inside a text; beyond its ends there is nothing."""
+    torch.manual_seed(0)
+    layer = Phrases(4, 6, 5)
+    x = torch.randn(2, 9, 4)
+    weight = layer.sums.weight.view(6, 5, 4).transpose(1, 2)
+    for row, length in ((0, 9), (1, 5)):
+        alone = torch.nn.functional.conv1d(x[[row], :length].transpose(1, 2), weight, layer.sums.bias, padding=2).relu().transpose(1, 2)
+        found, context = layer(x, Context(torch.tensor([9, 5])))
+        assert torch.allclose(found[row, :length], alone[0], atol=1e-6) and context.lengths.tolist() == [9, 5]
+    with pytest.raises(ValueError, match="odd"):
+        Phrases(4, 6, 4)
 
 
 def test_the_middle_of_a_long_text_is_left_out():

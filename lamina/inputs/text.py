@@ -44,8 +44,9 @@ END, TURN, OVER = "<|endoftext|>", "<|im_start|>", "<|im_end|>"
 """Stands before and after a text; before the role of a turn of a conversation; after what was said there (ChatML)."""
 FEW_CHARACTERS, FEW_KINDS = 3_000_000, 300
 """Texts of fewer characters, of fewer different ones, are read character by character."""
-LEAST_PIECES, MOST_PIECES, CHARACTERS_EACH = 512, 8_192, 400
-"""Pieces of text that are learned: one for so many characters of the training part, between these."""
+LEAST_PIECES, MOST_PIECES, CHARACTERS_EACH, FEWER_CHARACTERS = 512, 8_192, 400, 100
+"""Pieces of text that are learned: one for so many characters of the training part (fewer where texts are recognized: whole words tell
+most), between these."""
 LEARNED_FROM = 20_000_000
 """Characters that pieces are learned from, at most."""
 MOST_TOKENS = 1 << 14
@@ -121,7 +122,8 @@ class TextInput(Input):
         if chosen == "auto":
             kinds = set().union(*(set(text_of(raw)) for raw in raws)) if total <= FEW_CHARACTERS and not self.longest else set()
             few = 0 < len(kinds) <= FEW_KINDS
-            pieces = int(np.clip(total // CHARACTERS_EACH, LEAST_PIECES, MOST_PIECES)) // 64 * 64
+            each = CHARACTERS_EACH if not self.longest else FEWER_CHARACTERS
+            pieces = int(np.clip(total // each, LEAST_PIECES, MOST_PIECES)) // 64 * 64
             chosen = "characters" if few else str(pieces)
         texts = (text_of(raw) for raw in raws[::step])
         return replace(self, tokens=chosen, tokenizer=learned_tokenizer(chosen, texts))

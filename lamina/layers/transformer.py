@@ -157,17 +157,20 @@ class GatedMLP(Layer):
 
 
 class TextPool(Layer):
-    """The mean over the steps of each text of a batch: [N, T, width] -> [N, width]; where texts stand side by side in rows, the context
-    says which step is of which. Some signals are dropped in training."""
+    """The mean over the steps of each text of a batch: [N, T, width] -> [N, width], and with `largest` beside it the largest signal of all
+    steps, [N, 2 width]; where texts stand side by side in rows, the context says which step is of which. Some are dropped in training."""
 
     kind = "text_pool"
 
-    def __init__(self, dropout: float = 0.0) -> None:
+    def __init__(self, dropout: float = 0.0, largest: bool = False) -> None:
         super().__init__()
-        self.dropout = dropout
+        self.dropout, self.largest = dropout, largest
 
     def forward(self, x: Tensor, context: Context) -> tuple[Tensor, Context]:
-        return F.dropout(self._means(x, context), self.dropout, self.training), Context()
+        found = self._means(x, context)
+        if self.largest:
+            found = torch.cat([found, one_a_row(x, context, -torch.inf).amax(1).to(found.dtype)], 1)
+        return F.dropout(found, self.dropout, self.training), Context()
 
     def _means(self, x: Tensor, context: Context) -> Tensor:
         if context.lengths is None:
@@ -179,6 +182,22 @@ class TextPool(Layer):
         place = context.segments.flatten().clamp_max(texts)
         sums = x.new_zeros(texts + 1, x.shape[2], dtype=torch.float32).index_add_(0, place, x.flatten(0, 1).float())
         return sums[1:] / context.lengths[:, None].clamp_min(1)
+
+
+def one_a_row(x: Tensor, context: Context, filling: float) -> Tensor:
+    """[texts, steps, width] each text in a row of its own, whether or not several stand side by side in the rows of x; the steps that it
+    has not are `filling`."""
+    if context.lengths is None:
+        return x
+    lengths = context.lengths.to(x.device)
+    if context.segments is not None:
+        order = context.segments.flatten().argsort(stable=True)  # padding first, then text after text
+        begins = len(order) - lengths.flip(0).cumsum(0).flip(0)
+        longest = int(context.lengths.max())
+        places = (begins[:, None] + torch.arange(longest, device=x.device)).clamp_max(len(order) - 1)
+        x = x.flatten(0, 1).index_select(0, order[places].flatten()).view(*places.shape, x.shape[2])
+    real = torch.arange(x.shape[1], device=x.device) < lengths[:, None].clamp_min(1)
+    return x.masked_fill(~real[..., None], filling)
 
 
 class TokenHead(Layer):

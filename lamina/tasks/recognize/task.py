@@ -39,7 +39,7 @@ def _input(settings: Settings, kind: str) -> Input:
 
 def _network(input: Input, output: Output, size: int, x: Tensor) -> Network:
     if isinstance(input, TextInput):
-        return Network([*phrase_net(input.count, size, input.longest), ("head", output.head(size))])
+        return Network([*phrase_net(input.count, size, input.longest), ("head", output.head(2 * size))])
     first = input.layer(x)
     if isinstance(first, Columns):
         return Network([("input", first), *dense_net(first.outputs, size), ("head", output.head(size))])
