@@ -28,7 +28,9 @@ FEW = 8
 PIECE = 1 << 16
 """Bytes of a piece of a long file, about."""
 TEST_SHARE, VALIDATION_SHARE = 0.1, 0.02
-"""Of a document that is divided by place: its last tenth is the test part; its beginning, far from that, the validation part."""
+"""Of a document that is divided by place: its last tenth is the test part; its beginning, far from that, the validation part …"""
+MOST_TESTED, MOST_CHECKED = 4_000_000, 500_000
+"""… but no more bytes (or characters) than this, which tell the score to a hundredth of a bit."""
 NEAR = 4_096
 """A piece ends at the end of a line, if there is one among so many bytes."""
 
@@ -175,15 +177,15 @@ def _pieces(raw: Raw, cuts: tuple[str, ...]) -> Iterator[tuple[Raw, str]]:
         if not text:
             yield raw, ""
             return
-        checks = max(1, int(len(text) * VALIDATION_SHARE))
-        tests = int(len(text) * (1 - TEST_SHARE)) if "test" in cuts else len(text)
+        checks, tests = _divided(len(text))
+        tests = tests if "test" in cuts else len(text)
         yield from zip((text[:checks], text[checks:tests], text[tests:]), cuts, strict=False)
         return
     if size <= PIECE and not cuts:
         yield raw, ""
         return
     with open(raw.path, "rb") as file:
-        checks, tests = int(size * VALIDATION_SHARE), int(size * (1 - TEST_SHARE) + 1e-6)
+        checks, tests = _divided(size)
         places = {(): [size], ("validation", "train"): [checks, size]}.get(cuts, [checks, tests, size])
         start = 0
         for border, part in zip([_whole(file, place) for place in places], cuts or ("",), strict=True):
@@ -191,6 +193,11 @@ def _pieces(raw: Raw, cuts: tuple[str, ...]) -> Iterator[tuple[Raw, str]]:
                 end = border if border - start <= PIECE * 1.5 else _line_end(file, start + PIECE)
                 yield PartRaw(raw.path, start, end), part
                 start = end
+
+
+def _divided(size: int) -> tuple[int, int]:
+    """(where the training part of a document of so many bytes begins, where it ends)."""
+    return max(1, int(min(MOST_CHECKED, size * VALIDATION_SHARE))), int(size - min(MOST_TESTED, size * TEST_SHARE) + 1e-6)
 
 
 def _small_text(raw: Raw) -> str | None:

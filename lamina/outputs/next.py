@@ -16,8 +16,8 @@ from lamina.layers import Context, Layer, NGrams, TokenHead
 from lamina.losses import NOTHING, cross_entropy, projected_cross_entropy
 from lamina.outputs.base import Output, Progress
 
-MOST_AT_ONCE = 1 << 25
-"""Logits that are computed together where they are only summed up."""
+MOST_AT_ONCE = {"cpu": 1 << 21, "cuda": 1 << 26}
+"""Logits that are computed together where they are only summed up: on a CPU as many as stay in its cache."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,8 @@ class NextOutput(Output):
         """float32 [N, 3]: nats, tokens and bytes of the counted steps of each row; without targets all but a text's first token count."""
         target = following(x, context) if target.ndim == 1 else target
         table = torch.tensor(self.bytes_each, device=target.device)
-        rows, found = max(1, MOST_AT_ONCE // max(1, target.shape[1] * self.count)), []
+        most = MOST_AT_ONCE["cpu" if target.device.type == "cpu" else "cuda"]
+        rows, found = max(1, most // max(1, target.shape[1] * self.count)), []
         for signals, y in zip(hidden.split(rows), target.split(rows), strict=True):
             counted = y != NOTHING
             if isinstance(head, NGrams):  # it can tell of one token without the others

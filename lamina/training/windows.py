@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,6 +17,8 @@ from lamina.layers import Context
 from lamina.losses import NOTHING
 from lamina.outputs import Output
 
+MOST_STEPS = 1 << 14
+"""Tokens that are asked about at once."""
 MOST_OPEN = 64
 """Windows that are tried for a conversation before a new one is begun."""
 
@@ -57,6 +59,11 @@ class WindowFeed(Feed):
 
     end: int = 0
     """The token with which each text of a stream begins."""
+
+    def in_order(self, indices: Sequence[int], size: int) -> Iterator[Batch]:
+        """Fewer at once than examples of other kinds: each is many steps."""
+        assert isinstance(self.values, Windows)
+        return super().in_order(indices, max(1, min(size, MOST_STEPS // self.values.length)))
 
     def batch(self, indices: np.ndarray, draws: np.ndarray | None = None, detail: float = 1.0) -> Batch:
         assert isinstance(self.values, Windows)
