@@ -301,7 +301,10 @@ def texts(options: argparse.Namespace) -> dict[str, Any]:
         for name in (options.data or "imdb,sst2,trec,sms_spam").split(","):
             minutes = options.minutes or (10.0 if name == "imdb" else 3.0)
             table = _table(Path(folder), name)
-            found[name] = {"minutes": minutes, **_summary([_train(table, seed=seed, minutes=minutes, **begun) for seed in _seeds(options, 3)])}
+            found[name] = {
+                "minutes": minutes,
+                **_summary([_train(table, seed=seed, minutes=minutes, **begun) for seed in _seeds(options, 3)]),
+            }
     return found
 
 
