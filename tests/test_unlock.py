@@ -7,6 +7,7 @@ import json
 import re
 import shutil
 import threading
+from dataclasses import replace
 from urllib.parse import parse_qs, urlsplit
 
 import numpy as np
@@ -42,7 +43,8 @@ def with_voices() -> Model:
     layers = [("input", LogMel(16_000, 40)), ("pool", TimePool()), ("embedding", Embedding(40, 40)), ("head", OUTPUT.head(40))]
     network = Network(layers).eval()
     network.layers["embedding"].mean.copy_(torch.full((40,), -0.15))
-    return Model("verify", input, network, OUTPUT)
+    loose = replace(OUTPUT, openings=(Opening(0.01, 0.01, 0.03, 0.8, 0.05),) * 18)  # a device played in real time is never twice the same
+    return Model("verify", input, network, loose)
 
 
 @pytest.fixture

@@ -31,8 +31,8 @@ CONTEXT = 256
 """Tokens of a window."""
 TIED_FROM = 0.5
 """The head shares the first layer's table where that has more numbers than this share of those between."""
-LITTLE, DROPPED = 5_000_000, 0.1
-"""Tokens of the training part, and share of signals."""
+WIDE, LITTLE, DROPPED = 192, 5_000_000, 0.1
+"""Signals of a step, tokens of the training part, and the share of signals that is dropped with so many and so few."""
 SHOWN = 60
 """Tokens of a sample while it trains."""
 ABILITIES = (
@@ -76,10 +76,10 @@ def _recipe(examples: int, input: Input) -> Recipe:
 
 
 def _settle(network: Network, feed: Feed, train: Any) -> None:
-    """Where there is little to read, and so the same often, some of what each layer adds is dropped in training."""
+    """Where a wide network has little to read, and so the same often, some of what each layer adds is dropped in training."""
     assert isinstance(feed.input, TextInput)
     for layer in network.stack:
-        if isinstance(layer, (Attention, GatedMLP)) and len(train) * feed.input.window < LITTLE:
+        if isinstance(layer, (Attention, GatedMLP)) and layer.width >= WIDE and len(train) * feed.input.window < LITTLE:
             layer.dropout = DROPPED
 
 
