@@ -56,7 +56,7 @@ def suspects(data: Any, *, screen: Screen | None = None, **settings: Any) -> lis
     torch.set_num_threads(cores(chosen))
     keep_memory()
     task = find_task(chosen.task)
-    if task.new_answers or not task.labeled:
+    if not task.labels:
         raise UsageError(sentence("Suspects", "be sought among labels", f"the task {task.name}", "Its report shows what is hardest."))
     report, unfitted = audited(data, task, chosen, screen)
     show_audit(report, screen)
@@ -75,16 +75,11 @@ def suspects(data: Any, *, screen: Screen | None = None, **settings: Any) -> lis
 
 def curve_minutes(model: Model) -> float:
     """What a learning curve takes in which each training has as long an example as the model's own had; without end where none can be."""
-    if not _has_curve(model):
+    if not find_task(model.task).labels:
         return math.inf
     deep = model.verdict.contender("deep") if model.verdict else None
     own = (deep.seconds if deep else 0.0) / 60 / (1 - CURVE_VERDICT)
     return max(CURVE_LEAST_MINUTES, CURVE_DRAWS * sum(CURVE_SHARES) * own + CURVE_TRAININGS * CURVE_ONE_MINUTES / 2)
-
-
-def _has_curve(model: Model) -> bool:
-    task = find_task(model.task)
-    return task.labeled and not task.new_answers
 
 
 def learning_curve(model: Model, minutes: float, *, data: Any = None, screen: Screen | None = None) -> dict[str, Any]:
@@ -96,7 +91,7 @@ def learning_curve(model: Model, minutes: float, *, data: Any = None, screen: Sc
     begun = time.monotonic()
     if minutes < CURVE_LEAST_MINUTES:
         raise UsageError(sentence("--minutes", f"be at least {CURVE_LEAST_MINUTES:g} for {CURVE_TRAININGS} trainings", minutes))
-    if not _has_curve(model):
+    if not find_task(model.task).labels:
         raise UsageError(sentence("A learning curve", "be of a model that answers with labels", f"a model that does {model.task}"))
     settings, report, split = read_again(model, data, screen)
     pool, classes = split.indices("train"), len(report.examples.labels)

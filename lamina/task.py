@@ -143,3 +143,8 @@ class Task:
     """(network, feed, indices of training examples): what is done to a network before its first step; None = nothing."""
     finish: Callable[[Network, Feed, Any], None] | None = None
     """The same after its last step."""
+
+    @property
+    def labels(self) -> bool:
+        """Whether its answers are labels that training saw, each right or wrong by itself."""
+        return self.labeled and not self.new_answers

@@ -194,14 +194,15 @@ def fit_classical(
     )  # fmt: skip
 
 
-def trivial(feed: Feed, train: np.ndarray) -> Network:
-    """The network that never looks, from the answers of the training part."""
+def trivial(feed: Feed, train: np.ndarray) -> tuple[str, Network, str]:
+    """The way that never looks, from the answers of the training part: its name, its network, what of it can be seen."""
     values = feed.output.guess([feed.targets[index] for index in train])
     layer = Constant(len(values))
     with torch.no_grad():
         layer.values.copy_(values)
     name = feed.output.reads
-    return Network([(name, layer)] if name == "head" else [(name, layer), ("head", feed.output.head(len(values)))]).eval()
+    layers: list[tuple[str, Layer]] = [(name, layer)] if name == "head" else [(name, layer), ("head", feed.output.head(len(values)))]
+    return "the most frequent answer", Network(layers).eval(), "how often each class occurs"
 
 
 # ---------------------------------------------------------------- the grid

@@ -14,8 +14,11 @@ from torch import Tensor
 
 MOST_STEPS = 512
 """Steps up to which all pairs of them are held at once."""
-by_hand = True
-"""Off for comparisons only."""
+
+
+def learns(x: Tensor) -> bool:
+    """Whether these steps are for signals x: an error will be sent back to them, on a CPU."""
+    return x.requires_grad and x.device.type == "cpu"
 
 
 def attend(queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None, causal: bool = False) -> Tensor:
@@ -23,8 +26,7 @@ def attend(queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None, c
     step looks at, where `mask` (true: may look; [T, T], [N, 1, T or 1, all steps]) lets it, or, without one, at all steps, or where
     `causal` those before it."""
     heads, steps = queries.shape[1:3]
-    learns = by_hand and queries.requires_grad and queries.device.type == "cpu"
-    if learns and keys.shape[1:3] == (heads, steps) and steps <= MOST_STEPS:
+    if learns(queries) and keys.shape[1:3] == (heads, steps) and steps <= MOST_STEPS:
         if mask is None:
             mask = torch.ones(steps, steps, dtype=torch.bool)
             mask = mask.tril() if causal else mask

@@ -96,7 +96,7 @@ class Attention(Layer):
         values = self.values(normed).view(rows, steps, self.groups, self.size).transpose(1, 2)
         earlier = None if context.caches is None else context.caches.get(self.name)
         turn = turning(self.size, self.base, steps, context.positions, 0 if earlier is None else earlier[0].shape[2], x)
-        if self.normed and byhand.by_hand and queries.requires_grad and x.device.type == "cpu":
+        if self.normed and byhand.learns(queries):
             queries = Turned.apply(queries, self.query_norm.weight, *turn, self.epsilon)
             keys = Turned.apply(keys, self.key_norm.weight, *turn, self.epsilon)
         else:

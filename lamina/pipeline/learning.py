@@ -59,7 +59,7 @@ def planned(prepared: Prepared, deadline: float | None, screen: Screen) -> Plan:
         torch.set_num_threads(plan.threads)
         screen.say(f"Plan        as decided before: {plan.steps} steps of {plan.batch}, {plan.precision}")
         return plan
-    alone = prepared.task.new_answers or not prepared.task.labeled
+    alone = not prepared.task.labels
     if alone and prepared.settings.seeds > 1:
         what = "people" if prepared.task.labeled else "stretches of text"
         screen.say(f"Seeds       --seeds is not used: the interval draws {what} anew, not trainings")

@@ -109,7 +109,7 @@ def audited(data: Any, task: Task, settings: Settings, screen: Screen) -> tuple[
     examples, unfitted = read_for(data, task, settings)
     screen.say(f"Task        {task.name}: {task.question} ({len(examples)} {unfitted.plural}{' with labels' * task.labeled})")
     unfitted = unfitted.look(examples.raws)
-    return audit(examples, unfitted, settings, screen, task.new_answers or not task.labeled), unfitted
+    return audit(examples, unfitted, settings, screen, not task.labels), unfitted
 
 
 def read_for(data: Any, task: Task, settings: Settings) -> tuple[Examples, Input]:

@@ -101,7 +101,7 @@ def make_card(prepared: Prepared, plan: Plan, learned: Learned, verdict: Verdict
         counts["test"] = len(split.parts)
     source = report.examples.source
     return {
-        "classes": report.examples.labels if prepared.task.labeled and not prepared.task.new_answers else [],
+        "classes": report.examples.labels if prepared.task.labels else [],
         "examples": counts,
         "cross_fitted": split.folds is not None,
         "excluded": len(report.excluded),
