@@ -71,6 +71,8 @@ SMALLEST_SIDE, LARGEST_SIDE = 128, 192
 EPOCHS = 8
 LEARNING, MOST_MEMORY, USUAL_RANK = 4, 0.6, 16
 """Bytes that training takes for each byte of weights, the share of memory that they may take, and the directions that are learned else."""
+USUAL_PLACES = 128
+"""Tokens of a text that a sentence encoder reads: what all-MiniLM-L6-v2 was trained with, by its authors' words."""
 GENTLY, MORE_GENTLY = 0.2, 0.05
 """Shares of the usual rates with which layers that know texts are trained on, and of those with which sentence encoders are."""
 
@@ -93,9 +95,16 @@ class Start:
     frozen: bool = False
     """Whether the layers are taken as they are: then nothing but the head is trained, in one step."""
 
-    def fit_input(self, fitted: Input) -> Input:
-        """The fitted input, so that it feeds these layers."""
+    @property
+    def encoder(self) -> bool:
+        """Whether the layers are those of a sentence encoder."""
+        return any(layer["kind"] == SentenceLayer.kind for layer in self.layers)
+
+    def fit_input(self, fitted: Input, context: int = 0) -> Input:
+        """The fitted input, so that it feeds these layers; of a text `context` tokens are read, where that is asked for."""
         if self.input is not None and type(fitted) is type(self.input) and (sized := fitted.like(self.input)) is not None:
+            if isinstance(sized, TextInput) and self.encoder:
+                return replace(sized, longest=min(sized.longest, context or USUAL_PLACES))
             return sized
         if self.input is None and isinstance(fitted, ImageInput):
             return replace(fitted, side=min(max(fitted.side, SMALLEST_SIDE), LARGEST_SIDE), channels=3, crop=0.5, cutout=0.0)
@@ -116,9 +125,9 @@ class Start:
         def recipe(examples: int, input: Input) -> Recipe:
             usual = task.recipe(examples, input)
             if usual.optimizer.endswith("adamw"):
-                share = MORE_GENTLY if any(layer["kind"] == SentenceLayer.kind for layer in self.layers) else GENTLY
+                share = MORE_GENTLY if self.encoder else GENTLY
                 rates = {name: share * getattr(usual, name) for name in ("learning_rate", "head_rate", "rest_rate")}
-                return replace(usual, epochs=min(usual.epochs, EPOCHS), least_epochs=1, size=0, **rates)
+                return replace(usual, epochs=min(usual.epochs, EPOCHS), least_epochs=0.1, size=0, **rates)
             if self.frozen:
                 return Recipe(epochs=1e-9, least_epochs=0, batch=min(usual.batch, 32), size=0, learning_rate=0.01, checks=1)
             return Recipe(
@@ -157,6 +166,8 @@ class Start:
         pooled = any(isinstance(layer, (TextPool, SentenceTokens)) for layer in layers)
         if isinstance(output, NextOutput) and (pooled or not self._keeps_head(output)):
             raise UsageError(sentence("--start-from", "name a language model where the task is language", self.name))
+        if isinstance(input, TextInput) and isinstance(layers[0], SentenceTokens):
+            layers[0].shorten(input.longest)
         if isinstance(input, TextInput) and isinstance(layers[0], Tokens):
             layers[0].longest = input.longest  # as in training, where texts are cut before they stand side by side
         named, width = [(layer.name, layer) for layer in layers], self._width()
@@ -172,6 +183,7 @@ class Start:
                 each.requires_grad_(False)
         own = network.state_dict()
         for name, value in self.weights.items():
+            value = value[: len(own[name])] if name == "layers.input.place_table.weight" and name in own else value
             if name in own and own[name].shape == value.shape and (keep_head or not name.startswith("layers.head.")):
                 own[name].copy_(value)
         return network

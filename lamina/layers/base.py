@@ -30,7 +30,7 @@ class Context(NamedTuple):
         """Of the first `count` examples."""
         return self.part(slice(count))
 
-    def part(self, rows: slice) -> Context:
+    def part(self, rows: slice | Tensor) -> Context:
         cut = [None if value is None else value[rows] for value in self[:3]]
         return Context(cut[0], cut[1], cut[2])
 

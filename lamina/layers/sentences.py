@@ -26,6 +26,11 @@ class SentenceTokens(Layer):
         self.table, self.place_table = nn.Embedding(count, width), nn.Embedding(places, width)
         self.norm = nn.LayerNorm(width, eps=epsilon)
 
+    def shorten(self, places: int) -> None:
+        """From now on no more places are known."""
+        self.places = min(self.places, places)
+        self.place_table = nn.Embedding.from_pretrained(self.place_table.weight[: self.places].detach(), freeze=False)
+
     def forward(self, x: Tensor, context: Context) -> tuple[Tensor, Context]:
         if x.shape[1] > self.places and context.lengths is not None and context.segments is None:
             x, lengths = ends(x, context.lengths, self.places)

@@ -74,7 +74,7 @@ def prepare(data: Any, run: Run, settings: Settings, screen: Screen) -> Prepared
     start = choose_start(settings, input, len(learned), screen)
     if start:
         start = start.low_rank(settings, screen)
-        input, task = start.fit_input(input), start.task(task)
+        input, task = start.fit_input(input, settings.context), start.task(task)
     output = task.output(settings).fit([report.examples.answers[i] for i in learned])
     decoded = decode(report.examples.raws, [inspection.content for inspection in report.inspections], input, settings, screen)
     if device.device.type == "cuda":

@@ -98,8 +98,9 @@ def make_plan(
         race = _try_compiled(task, plan, settings, feed, train, deadline, race, epochs * per_epoch)
     if deadline is not None:
         epochs = min(_affordable(race, plan, recipe, amounts, deadline), recipe.epochs * MOST_EPOCHS)
-        if epochs < min(1, recipe.epochs) and epochs * per_epoch < LEAST_STEPS:
-            raise ResourceError(_too_little_time(settings, race, amounts, plan, deadline))
+        least = min(1, recipe.epochs, recipe.least_epochs)
+        if epochs < least and epochs * per_epoch < LEAST_STEPS:
+            raise ResourceError(_too_little_time(settings, race, amounts, plan, deadline, least))
     plan.steps = max(1, round(epochs * per_epoch))
     plan.most_steps = round(recipe.epochs * MOST_EPOCHS * per_epoch) if deadline is not None else plan.steps
     plan.check_every = max(1, -(-plan.steps // recipe.checks))
@@ -125,12 +126,12 @@ def _race_that_fits(task: Task, plan: Plan, settings: Settings, feed: Feed, trai
         torch.cuda.empty_cache()
 
 
-def _too_little_time(settings: Settings, race: Race, amounts: Amounts, plan: Plan, deadline: float) -> str:
-    seconds = len(plan.legs) * race.step * (amounts.train + amounts.validation + amounts.test) / plan.batch
+def _too_little_time(settings: Settings, race: Race, amounts: Amounts, plan: Plan, deadline: float, least: float) -> str:
+    seconds = len(plan.legs) * race.step * (least * amounts.train + amounts.validation + amounts.test) / plan.batch
     needed = (settings.minutes or 0.0) + (max(seconds, 5.0) * 1.5 - (deadline - time.monotonic())) / 60
     return sentence(
         "--minutes",
-        f"leave time to see each of the {amounts.train} examples once",
+        f"leave time to see {'each' if least == 1 else round(least * amounts.train)} of the {amounts.train} examples once",
         f"{settings.minutes:g}",
         f"Try --minutes {max(needed, (settings.minutes or 0) * 1.5):.2g} or more.",
     )

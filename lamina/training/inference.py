@@ -47,20 +47,50 @@ def each_batch(network: Network, input: Input, output: Output, batches: Iterable
     try:
         for batch in batches:
             alone = precision == "bf16" and len(batch.x) == 1 and _plain(batch.context)
-            batch = _doubled(batch) if alone else batch
-            device = batch.x.device
+            pieces = [(range(1), _doubled(batch))] if alone else [(range(len(batch.x)), batch)] if output.measured else _by_width(batch)
+            device, found = batch.x.device, []
             with torch.inference_mode(), exact(device), torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
-                views = input.several(batch.x, batch.context)
-                if output.measured:
-                    found = [(share, _measured(network, output, x, context, batch.target)) for share, x, context in views]
-                else:
-                    found = [(share, network(x, context, until)) for share, x, context in views]
-                values = found[0][1][0].float() if len(found) == 1 else sum(share * signals.float() for share, (signals, _) in found)
-                context = found[0][1][1]._replace(caches=None).to(torch.device("cpu"))
-                done = Values(torch.as_tensor(values).cpu(), context, batch.target.cpu())
-                yield _first(done) if alone else done
+                for _, piece in pieces:
+                    found.append(_values(network, input, output, piece, until))
+            if len(found) == 1:
+                yield _first(found[0]) if alone else found[0]
+            else:
+                yield in_place(join_values(found), [row for rows, _ in pieces for row in rows])
     finally:
         network.train(was_training)
+
+
+def _values(network: Network, input: Input, output: Output, batch: Batch, until: str) -> Values:
+    views = input.several(batch.x, batch.context)
+    if output.measured:
+        found = [(share, _measured(network, output, x, context, batch.target)) for share, x, context in views]
+    else:
+        found = [(share, network(x, context, until)) for share, x, context in views]
+    values = found[0][1][0].float() if len(found) == 1 else sum(share * signals.float() for share, (signals, _) in found)
+    context = found[0][1][1]._replace(caches=None).to(torch.device("cpu"))
+    return Values(torch.as_tensor(values).cpu(), context, batch.target.cpu())
+
+
+def _by_width(batch: Batch) -> list[tuple[Sequence[int], Batch]]:
+    """Values of different lengths in pieces of one width each, which a value's own length decides: so little is padding, and an answer
+    in bf16 has the same bits whatever stands beside it."""
+    lengths = batch.context.lengths
+    if lengths is None or batch.context.segments is not None or batch.context.caches is not None:
+        return [(range(len(batch.x)), batch)]
+    widths = torch.tensor([_width(length) for length in lengths.tolist()])
+    pieces: list[tuple[Sequence[int], Batch]] = []
+    for width in widths.unique().tolist():
+        rows = torch.nonzero(widths == width)[:, 0]
+        x, context = batch.x[rows, :width], batch.context.part(rows)
+        x = F.pad(x, [0, 0] * (x.ndim - 2) + [0, width - x.shape[1]])
+        pieces.append((rows.tolist(), Batch(x, context, batch.target[rows], batch.examples[rows.numpy()])))
+    return pieces
+
+
+def _width(length: int) -> int:
+    """The next of four widths an octave."""
+    step = max(8, 1 << max(0, int(length).bit_length() - 3))
+    return max(step, -(-int(length) // step) * step)
 
 
 def _measured(network: Network, output: Output, x: Tensor, context: Context, target: Tensor) -> tuple[Tensor, Context]:
@@ -95,7 +125,8 @@ def answering_precision(network: Network, input: Input, output: Output, batch: B
 
     `network` may be untrained; its head, which may start at 0, is filled with random numbers here.
     """
-    if trained_in != "bf16" or batch.x.device.type != "cpu" or len(batch.x) < 4 or not _plain(batch.context):
+    plain = _plain(batch.context._replace(lengths=None))
+    if trained_in != "bf16" or batch.x.device.type != "cpu" or len(batch.x) < 4 or output.measured or not plain:
         return "fp32"
     tried = copy.deepcopy(network)
     generator = torch.Generator().manual_seed(0)
@@ -104,12 +135,15 @@ def answering_precision(network: Network, input: Input, output: Output, batch: B
             parameter.copy_(torch.randn(parameter.shape, generator=generator) / parameter.shape[-1] ** 0.5)
 
     def values(first: int, end: int, precision: str) -> Tensor:
-        some = Batch(batch.x[first:end], batch.context, batch.target[first:end], batch.examples[first:end])
+        context = batch.context.part(slice(first, end))
+        some = Batch(batch.x[first:end], context, batch.target[first:end], batch.examples[first:end])
         return run_in_order(tried, input.single(), output, [some], precision).values
 
     everything, fine = values(0, len(batch.x), "bf16"), values(0, len(batch.x), "fp32")
     pieces = ((0, 1), (len(batch.x) - 1, len(batch.x)), (1, 4), (2, len(batch.x) // 2 + 1))
-    same = all(torch.equal(values(first, end, "bf16"), everything[first:end]) for first, end in pieces)
+    same = all(
+        torch.equal(found, everything[first:end, : found.shape[1]]) for first, end in pieces for found in [values(first, end, "bf16")]
+    )
     return "bf16" if same and float((everything - fine).norm()) <= LIKENESS * float(fine.norm()) else "fp32"
 
 
