@@ -34,6 +34,8 @@ generation    tokens a second, one text and eight at once
 texts         IMDb, SST-2, TREC and SMS spam with their verdicts
 conversations answers that end by themselves, of a model tuned on instructions
 corpus        100 MB of text: time and memory until the first step
+an4           AN4 transcribed, the official test part: word error rate with and without what is known of words
+hearing       seconds of computing per second of sound; a recognizer of others beside it
 gpu           on an NVIDIA GPU: CIFAR-10 by seconds of training, local MFU, examples per second, answers per second
 coverage      how often the paired interval holds the true difference
 """
@@ -49,7 +51,7 @@ from collections.abc import Callable
 from datetime import date
 from typing import Any
 
-from benchmarks import accuracy, gpu, inside, people, scale, speed, truths, verdict, words
+from benchmarks import accuracy, gpu, inside, people, scale, speech, speed, truths, verdict, words
 from benchmarks.common import RESULTS, joined
 from benchmarks.doctor import doctor
 from benchmarks.peers import peers
@@ -63,6 +65,7 @@ ALL: dict[str, Callable[[argparse.Namespace], dict[str, Any]]] = {
         doctor, inside.atlas, inside.activations,
         people.spoken, people.commands, people.voices, people.faces, people.opponents, people.promise, people.search,
         words.shakespeare, words.plain, words.tokens, words.generation, words.texts, words.conversations, words.corpus,
+        speech.an4, speech.hearing,
     )
 }  # fmt: skip
 

@@ -24,6 +24,7 @@ from benchmarks.speed import _quartiles
 WINDOW, ROWS, MADE = 256, 32, 500
 PLAIN = {"window": 64, "batch": 12, "layers": 4, "heads": 4, "width": 128, "dropout": 0.0, "rate": 1e-3, "steps": 2000}
 """nanoGPT's published settings for a CPU (its README): a GPT-2 of 0.8 million parameters, AdamW, cosine to a tenth."""
+LONGEST_ANSWER = 1_500
 
 
 def _lines(*path: str, encoding: str = "utf-8") -> list[str]:
@@ -312,7 +313,8 @@ def texts(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def conversations(options: argparse.Namespace) -> dict[str, Any]:
-    """A model of tiny Shakespeare tuned on the shared instructions; of 200 prompts, how many answers end by themselves, in the template."""
+    """A model of tiny Shakespeare tuned on the shared instructions; of 200 prompts, how many answers end by themselves, in the template,
+    within LONGEST_ANSWER tokens (the longest answer of the data has about 1,300)."""
     import lamina
 
     with tempfile.TemporaryDirectory() as folder:
@@ -320,16 +322,15 @@ def conversations(options: argparse.Namespace) -> dict[str, Any]:
         rows = json.loads("\n".join(_lines("alpaca_en_demo", "alpaca_en_demo.json.gz")))
         (place / "talks.json").write_text(json.dumps(rows))
         paths = {"runs": place / "runs", "verdict_share": 0.0}
-        begun = {"tokens": "characters", "context": 512, "minutes": options.minutes or 5}
+        begun = {"tokens": "2048", "context": 512, "minutes": options.minutes or 5}
         lamina.train(_shakespeare(place), task="language", out=place / "book.lamina", **begun, **paths)
         tuned = {"start_from": str(place / "book.lamina"), "minutes": options.minutes or 5, "out": place / "chat.lamina"}
         model = lamina.train(place / "talks.json", task="language", **tuned, **paths)
         ended = 0
         asked = [row["instruction"] for row in rows if len(row["instruction"]) < 200][: options.rounds or 200]
         for number, text in enumerate(asked):
-            limit = 250
-            answer = "".join(model.chat([("user", text)], tokens=limit, seed=number))
-            ended += len(model.input.read(answer or " ")) < limit - 1 and "<|im_" not in answer
+            answer = "".join(model.chat([("user", text)], tokens=LONGEST_ANSWER, seed=number))
+            ended += len(model.input.read(answer or " ")) < LONGEST_ANSWER - 1 and "<|im_" not in answer
     return {"asked": len(asked), "ended by themselves": ended, "share": ended / len(asked)}
 
 

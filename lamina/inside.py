@@ -406,7 +406,7 @@ def _material(model: Model, data: Any, screen: Screen) -> Material:
     torch.set_num_threads(cores(settings))
     input, task = model.input.single(), find_task(model.task)
     decoded = decode(report.examples.raws, [inspection.content for inspection in report.inspections], input, settings, screen)
-    if not task.labeled:
+    if task.answers == "nothing":
         assert isinstance(input, TextInput)
         texts = [np.asarray(decoded.take([index])[0]) for index in range(len(report.examples))]
         feed, names, parts = cut_into_windows(texts, report.examples.names, split.parts, input, model.output, torch.device("cpu"))

@@ -6,6 +6,7 @@ import functools
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -280,3 +281,42 @@ def openings(trials: Trials, rates: Sequence[float]) -> list[Opening]:
         bound = min(1.0, max(by_jackknife, by_bootstrap, rule))
         found.append(Opening(float(rates[number]), rate, bound, trials.threshold(cut), float(rejects[cut])))
     return found
+
+
+# ---------------------------------------------------------------- what was said?
+
+
+def edits(found: Sequence[Any], wanted: Sequence[Any]) -> int:
+    """How many items must be put in, taken out or changed to make `wanted` of `found` (Levenshtein 1966)."""
+    if not len(found) or not len(wanted):
+        return max(len(found), len(wanted))
+    numbers = {item: number for number, item in enumerate(dict.fromkeys([*found, *wanted]))}
+    row, places = np.array([numbers[item] for item in wanted]), np.arange(len(wanted) + 1)
+    costs = places.copy()
+    for count, item in enumerate(found, start=1):
+        changed = np.minimum(costs[1:] + 1, costs[:-1] + (row != numbers[item]))
+        costs = np.minimum.accumulate(np.r_[count, changed] - places) + places
+    return int(costs[-1])
+
+
+def changes(found: Sequence[str], wanted: Sequence[str]) -> list[tuple[str, str]]:
+    """(found, wanted) of each item that is wrong, in their order, along a cheapest way; "" where nothing stands on one side."""
+    costs = np.zeros((len(found) + 1, len(wanted) + 1), np.int64)
+    costs[0], costs[:, 0] = np.arange(len(wanted) + 1), np.arange(len(found) + 1)
+    for one, item in enumerate(found, start=1):
+        for other, asked in enumerate(wanted, start=1):
+            costs[one, other] = min(costs[one - 1, other] + 1, costs[one, other - 1] + 1, costs[one - 1, other - 1] + (item != asked))
+    told: list[tuple[str, str]] = []
+    one, other = len(found), len(wanted)
+    while one or other:
+        same = one and other and found[one - 1] == wanted[other - 1]
+        if one and other and costs[one, other] == costs[one - 1, other - 1] + (not same):
+            one, other = one - 1, other - 1
+            told += [] if same else [(found[one], wanted[other])]
+        elif one and costs[one, other] == costs[one - 1, other] + 1:
+            one -= 1
+            told.append((found[one], ""))
+        else:
+            other -= 1
+            told.append(("", wanted[other]))
+    return told[::-1]

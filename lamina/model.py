@@ -32,6 +32,7 @@ from lamina.data.read import read_examples
 from lamina.data.split import Split
 from lamina.errors import DataError, LaminaError, ModelFileError, UsageError, did_you_mean, sentence
 from lamina.inputs import Input, TextInput, build_input
+from lamina.layers import Context
 from lamina.networks import Network, build_network
 from lamina.outputs import NextOutput, Output, build_output
 from lamina.screen import Screen
@@ -89,6 +90,8 @@ class Prediction:
     top: tuple[tuple[str, float], ...] = ()
     unknown: bool = False
     error: str | None = None
+    words: tuple[Any, ...] = ()
+    """Of speech: each word with its seconds and how sure."""
 
 
 @dataclass(frozen=True)
@@ -329,7 +332,7 @@ class Model:
         return [
             Prediction(name, None, None, error=error)
             if error is not None
-            else Prediction(name, answer.label, answer.probability, answer.top, answer.unknown)
+            else Prediction(name, answer.label, answer.probability, answer.top, answer.unknown, words=getattr(answer, "words", ()))
             for name, (answer, error) in zip(names, self._answered(raws), strict=True)
         ]
 
@@ -337,9 +340,24 @@ class Model:
         """(what the output makes of each, None), or (None, why it cannot be read)."""
         for start in range(0, len(raws), BATCH):
             values, errors = self.read_some(raws[start : start + BATCH])
-            parts = each_batch(self.network, self.input, self.output, self._batches(values), self.precision)
-            answers = iter([answer for part in parts for answer in self.output.decode(part.values, part.context)])
+            answers = iter(self._answers_of(values))
             yield from ((next(answers), None) if error is None else (None, error) for error in errors)
+
+    def _answers_of(self, values: Sequence[np.ndarray]) -> Iterator[Any]:
+        """Of read values in their order; what is too long for one look is put together from windows."""
+        windows = [self.input.windows(value) for value in values]
+        short = [value for value, its in zip(values, windows, strict=True) if len(its) == 1]
+        parts = each_batch(self.network, self.input, self.output, self._batches(short), self.precision)
+        answers = iter([answer for part in parts for answer in self.output.decode(part.values, part.context)])
+        for its in windows:
+            if len(its) == 1:
+                yield next(answers)
+                continue
+            steps = []
+            for window in its:
+                found = next(each_batch(self.network, self.input, self.output, self._batches([window]), self.precision))
+                steps.append(found.values[0])
+            yield self.output.decode(self.output.joined(steps, self.input.overlap)[None], Context())[0]
 
     def read_some(self, raws: Sequence[Raw]) -> tuple[list[np.ndarray], list[str | None]]:
         """(those that can be read, why not or None for each)."""

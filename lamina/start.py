@@ -73,8 +73,9 @@ LEARNING, MOST_MEMORY, USUAL_RANK = 4, 0.6, 16
 """Bytes that training takes for each byte of weights, the share of memory that they may take, and the directions that are learned else."""
 USUAL_PLACES = 128
 """Tokens of a text that a sentence encoder reads: what all-MiniLM-L6-v2 was trained with, by its authors' words."""
-GENTLY, MORE_GENTLY = 0.2, 0.05
-"""Shares of the usual rates with which layers that know texts are trained on, and of those with which sentence encoders are."""
+GENTLY, MORE_GENTLY, FEW_CHECKS = 0.2, 0.05, 3
+"""Shares of the usual rates with which layers that know texts are trained on, and of those with which sentence encoders are; checks of
+these, which take their time."""
 
 
 @dataclass(frozen=True)
@@ -127,7 +128,8 @@ class Start:
             if usual.optimizer.endswith("adamw"):
                 share = MORE_GENTLY if self.encoder else GENTLY
                 rates = {name: share * getattr(usual, name) for name in ("learning_rate", "head_rate", "rest_rate")}
-                return replace(usual, epochs=min(usual.epochs, EPOCHS), least_epochs=0.1, size=0, **rates)
+                checks = FEW_CHECKS if self.encoder else usual.checks
+                return replace(usual, epochs=min(usual.epochs, EPOCHS), least_epochs=0.1, size=0, checks=checks, **rates)
             if self.frozen:
                 return Recipe(epochs=1e-9, least_epochs=0, batch=min(usual.batch, 32), size=0, learning_rate=0.01, checks=1)
             return Recipe(

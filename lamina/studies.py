@@ -122,7 +122,7 @@ def read_again(model: Model, data: Any, screen: Screen) -> tuple[Settings, Audit
     task = find_task(model.task)
     report, _ = audited(source, task, read_as, screen)
     kept = run / "split.json"
-    split = divide(report, load_split(kept) if kept.exists() else None, task.new_answers, task.labeled)
+    split = divide(report, load_split(kept) if kept.exists() else None)
     start = read_as.start_from or (NOTHING if len(split.indices("train")) > FEW else "")  # few examples of many begin as the many did
     return replace(read_as, split="", labels="", group="", start_from=start), report, split
 

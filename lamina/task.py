@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from lamina.classical.fit import Classical, Opponent
     from lamina.classical.verdict import Pairing
     from lamina.data.batches import Feed
+    from lamina.data.examples import Examples
     from lamina.inputs import Input
     from lamina.model import Evaluation, Model
     from lamina.networks import Network
@@ -94,6 +95,8 @@ class Task:
     question: str
     senses: tuple[str, ...]
     """The kinds of input whose files it takes; the data say which."""
+    read: Callable[[Any, Settings, Sequence[Input]], Examples]
+    """(data, settings, unfitted inputs of its senses) -> the examples, nothing decoded yet."""
     input: Callable[[Settings, str], Input]
     """(settings, kind of input) -> the unfitted Input."""
     output: Callable[[Settings], Output]
@@ -117,12 +120,11 @@ class Task:
     """(model, data, settings, screen, table of another system's answers or "") -> the score on other data."""
     instead: str = ""
     """What to do instead of `predict`, where no value has an answer by itself."""
-    labeled: bool = True
-    """Whether the data have answers beside them; where not, texts are read for what follows on what."""
+    answers: str = "labels"
+    """What stands beside the values: labels (few, and training saw those that are tested), people (training never saw those that are
+    tested), texts (a sentence each), or nothing (what follows on what is learned)."""
     arrange: Callable[[Prepared, Screen], Prepared] | None = None
     """What is done to the decoded examples before the plan, such as cutting long texts into windows; None = nothing."""
-    new_answers: bool = False
-    """Whether it is asked about answers (people) that training never saw: then whole answers are held out."""
     opponents: Callable[[Input], tuple[Opponent, ...]] = lambda input: ()
     """Fitted input -> the classical ways; without any there is no verdict."""
     search: Callable[[Input], Callable[..., Classical] | None] = lambda input: None
@@ -147,4 +149,4 @@ class Task:
     @property
     def labels(self) -> bool:
         """Whether its answers are labels that training saw, each right or wrong by itself."""
-        return self.labeled and not self.new_answers
+        return self.answers == "labels"

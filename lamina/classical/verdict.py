@@ -184,16 +184,14 @@ class ByPeople:
         return "; for the network trained here, by people drawn anew."
 
 
-class ByText:
-    """Each stretch of text costs bits: the difference is in bits per byte, stretches drawn anew together for all kinds."""
+class ByRatio:
+    """The score is a sum over a sum, of which less is better: what is summed is drawn anew together for all kinds."""
 
-    unit = "bits per byte"
-
-    def __init__(self, answers: Mapping[str, Sequence[Any]]) -> None:
-        """`answers`: (nats, tokens, bytes) of each stretch by kind, in the order of the text."""
-        self.kinds = list(answers)
-        self.few = len(next(iter(answers.values()))) < FEW_STRETCHES
-        self.found = {kind: drawn_ratios(*(np.stack(list(own))[:, [0, 2]] / (np.log(2), 1)).T) for kind, own in answers.items()}
+    def __init__(self, sums: Mapping[str, tuple[np.ndarray, np.ndarray]], unit: str, drawn: str) -> None:
+        """`sums`: what stands above and below, of each stretch of text (or speaker) by kind; `drawn`: what these are, for the sentence."""
+        self.kinds, self.unit, self.drawn = list(sums), unit, drawn
+        self.few = len(next(iter(sums.values()))[0]) < FEW_STRETCHES
+        self.found = {kind: drawn_ratios(*own) for kind, own in sums.items()}
 
     def apart(self, one: str, other: str, confidence: float) -> tuple[float, float, float]:
         (first, firsts), (second, seconds) = self.found[one], self.found[other]
@@ -207,7 +205,7 @@ class ByText:
         return 1.0 if self.few else _of_other_sign(self.found["classical"][1] - self.found["deep"][1])
 
     def chance(self) -> str:
-        return "; for the network trained here, by stretches of text drawn anew."
+        return f"; for the network trained here, by {self.drawn} drawn anew."
 
 
 def _of_other_sign(drawn: np.ndarray) -> float:

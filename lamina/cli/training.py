@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -111,20 +112,22 @@ def predict(
     json_: Json = False,
     **settings: Any,
 ) -> None:
-    """Answer for FILES: label and calibrated probability, the next best, or "none of these"."""
+    """Answer for FILES (- is stdin): label and calibrated probability, the next best, or "none of these"; of speech its text."""
     from lamina.model import Prediction
 
     opened = open_model(model, settings)
     predictions = []
     for file in files:
         try:
-            answer = opened.predict(file)
+            answer = opened.predict(sys.stdin.buffer.read() if file == "-" else file)
         except DataError as error:
             if len(files) == 1:
                 raise
             answer = Prediction(file, None, None, error=str(error))  # one missing file does not cost the answers to the others
         predictions.extend(answer if isinstance(answer, list) else [answer])
-    rows = [dataclasses.asdict(prediction) for prediction in predictions]
+    rows = [
+        {name: value for name, value in dataclasses.asdict(prediction).items() if name != "words" or value} for prediction in predictions
+    ]
     if out:
         write_table(Path(out), map(_as_cells, rows) if Path(out).suffix.lower() != ".jsonl" else rows, ANSWER_COLUMNS)
     if json_:

@@ -49,6 +49,8 @@ class Audit:
     duplicates: Duplicates
     total: int
     seconds: float
+    answers: str = "labels"
+    """What stands beside the values, as the task says it."""
 
     @property
     def excluded(self) -> list[Finding]:
@@ -67,7 +69,7 @@ class Audit:
 
     def summary(self) -> dict[str, Any]:
         """What audit.json holds."""
-        counts = Counter(self.examples.answers)
+        counts = Counter(self.examples.answers if self.answers in ("labels", "people") else [])
         return {
             "source": self.examples.source,
             "files": self.total,
@@ -89,8 +91,8 @@ class Audit:
         }
 
 
-def audit(examples: Examples, input: Input, settings: Settings, screen: Screen, new_answers: bool = False) -> Audit:
-    """Decode every example in parallel, name what is unusable or odd; `new_answers`: tested answers need not be trained ones.
+def audit(examples: Examples, input: Input, settings: Settings, screen: Screen, answers: str = "labels") -> Audit:
+    """Decode every example in parallel, name what is unusable or odd; `answers`: what stands beside the values, as the task says it.
 
     Raises DataError above --max-bad (after telling all).
     """
@@ -107,16 +109,16 @@ def audit(examples: Examples, input: Input, settings: Settings, screen: Screen, 
         findings.extend(Finding(name, kind, detail) for kind, detail in inspection.warnings)
     kept = [inspections[index] for index in usable]
     good = examples.take(usable)
-    if not new_answers:
+    if answers == "labels":
         good, kept = _drop_untrained_labels(good, kept, findings)
     if input.repeats(good.raws):
         good, kept = _tell_apart(good, kept)
     prints = [inspection.fingerprint for inspection in kept]
     duplicates = find_duplicates([i.content for i in kept], prints, lambda a, b: _same(input, good, a, b), input.near)
     findings.extend(_about_duplicates(good, duplicates))
-    findings.extend(_about_labels(good))
+    findings.extend(_about_labels(good) if answers in ("labels", "people") else [])
     findings.extend(Finding(name, kind, detail) for name, kind, detail in input.noticed(good.raws, good.names))
-    return Audit(good, kept, findings, duplicates, len(examples) + len(examples.findings), time.monotonic() - start)
+    return Audit(good, kept, findings, duplicates, len(examples) + len(examples.findings), time.monotonic() - start, answers)
 
 
 def _tell_apart(examples: Examples, inspections: list[Inspection]) -> tuple[Examples, list[Inspection]]:
@@ -175,7 +177,7 @@ def stop_if_bad(report: Audit, settings: Settings) -> None:
 
 def show_audit(report: Audit, screen: Screen) -> None:
     """The audit on the screen: one line of counts, then each kind of finding with its first names."""
-    labels = Counter(answer for answer in report.examples.answers if answer)
+    labels = Counter(answer for answer in report.examples.answers if answer and report.answers in ("labels", "people"))
     smallest, largest = min(labels.values(), default=0), max(labels.values(), default=0)
     screen.say(
         f"Audit       {len(report.examples)} usable of {report.total} files"

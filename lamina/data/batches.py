@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from lamina.layers import Context
     from lamina.outputs import Output
 
+PADDED, LEAST_TOGETHER = 0.15, 4
+"""Values of different lengths stand together up to this share of padding, but at least so many."""
 GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 
 
@@ -49,6 +51,23 @@ class Feed:
         if draws is not None and self.input.draws:
             x, context = self.input.augment(x, context, moved(torch.from_numpy(draws), self.device), detail)
         return Batch(x, context, target, indices)
+
+    def pieces(self, examples: np.ndarray, size: int) -> list[np.ndarray]:
+        """Places among `examples` in micro-batches of at most `size`. Where values differ much in length, those of a length stand together,
+        and a micro-batch of long ones has fewer."""
+        if not self.input.ragged:
+            return [np.arange(start, min(start + size, len(examples))) for start in range(0, len(examples), size)]
+        lengths = np.array([self.values.shapes[index][0] for index in examples])
+        order = np.argsort(lengths, kind="stable")
+        made: list[np.ndarray] = []
+        first = 0
+        for place in range(1, len(order) + 1):
+            padded = (place + 1 - first) * lengths[order[min(place, len(order) - 1)]]
+            wasted = padded > (1 + PADDED) * lengths[order[first : place + 1]].sum()
+            if place == len(order) or place - first >= size or (wasted and place - first >= LEAST_TOGETHER):
+                made.append(order[first:place])
+                first = place
+        return made
 
     def in_order(self, indices: Sequence[int], size: int) -> Iterator[Batch]:
         """Each of `indices` exactly once, in that order."""

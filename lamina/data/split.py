@@ -54,21 +54,24 @@ class Split:
         return [i for i, its in enumerate(self.folds) if its != number], [i for i, its in enumerate(self.folds) if its == number]
 
 
-def divide(report: Audit, saved: dict[str, Any] | None = None, by_answer: bool = False, folds_allowed: bool = True) -> Split:
+def divide(report: Audit, saved: dict[str, Any] | None = None) -> Split:
     """Split the usable examples. `saved` is what an earlier run's split.json holds: nothing in it moves.
 
-    `by_answer`: whole answers (people) are held out, none stands in two parts. Raises DataError when a part would be empty.
+    Where the answers are people, whole answers are held out, none stands in two parts; only labels are cross-fitted. Raises DataError when
+    a part would be empty.
     """
-    examples = report.examples
+    examples, by_answer = report.examples, report.answers == "people"
     keys, units = _units(report, by_answer)
     given = any(examples.parts)
-    cross_fit = folds_allowed and not given and not by_answer and len(examples) < CROSS_FIT_BELOW
+    cross_fit = report.answers == "labels" and not given and len(examples) < CROSS_FIT_BELOW
     if by_answer:
         _check_people(examples.answers, examples.parts)
         if saved is not None and saved["folds"] is not None:
             raise DataError(sentence("The saved split", "hold people out", "folds of examples", "Leave --split out to make a new one."))
     counts = Counter(examples.answers)  # of people only this matters: those with one example make no pair with themselves
-    answers = [("one" if counts[answer] == 1 else "several") for answer in examples.answers] if by_answer else list(examples.answers)
+    answers = list(examples.answers) if report.answers == "labels" else [""] * len(examples)
+    if by_answer:
+        answers = ["one" if counts[answer] == 1 else "several" for answer in examples.answers]
     if saved is not None and not given and not by_answer:
         cross_fit = saved["folds"] is not None
     notes: list[str] = []

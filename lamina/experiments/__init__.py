@@ -56,7 +56,7 @@ def experiment(data: Any, kind: str, *, out: str | Path = "", screen: Screen | N
     report, unfitted = audited(data, task, chosen, screen)
     show_audit(report, screen)
     stop_if_bad(report, chosen)
-    split = divide(report, by_answer=task.new_answers)
+    split = divide(report)
     feed = fitted_feed(report, unfitted, task, chosen, split.indices("train"), screen)
     if not isinstance(feed.output, ClassesOutput):
         raise UsageError(sentence("An experiment", "be made on examples with classes", feed.output.kind))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import itertools
 import math
 import time
 from collections import Counter
@@ -25,7 +26,7 @@ from lamina.explain.layers import BATCH, is_trained, length_of, readable
 from lamina.layers import Context, Tokens
 from lamina.metrics import mean_recall, wilson_interval
 from lamina.networks import Network
-from lamina.outputs import ClassesOutput, Progress
+from lamina.outputs import CharactersOutput, ClassesOutput, Progress
 from lamina.screen import percent
 from lamina.training.snapshots import Snapshot, put_snapshot
 
@@ -62,6 +63,8 @@ SOURCES, COMPARED = 0.6, 400
 """Share of training and test examples that are told apart, at least; so many of each."""
 DISAGREE = 0.03
 """Share of answers that differ in bf16."""
+SILENT, NORMALLY_SILENT = 0.9, 400
+"""Share of transcripts that are empty, and steps until which that is usual."""
 NEGLECT = 0.15
 """Score minus mean recall."""
 
@@ -86,6 +89,10 @@ class Evidence:
     """Answers to the test examples …"""
     probabilities: Sequence[float] = ()
     """… with their probabilities."""
+    texts: Sequence[str] = ()
+    """Transcripts of the test examples …"""
+    spoken: Sequence[str] = ()
+    """… and what is said in them."""
     network: Network | None = None
     feed: Feed | None = None
     learned: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
@@ -487,7 +494,60 @@ def bf16_trouble(seen: Evidence) -> Diagnosis | None:
     )
 
 
+def says_nothing(seen: Evidence) -> Diagnosis | None:
+    if not seen.texts:
+        raise Unknown
+    empty = float(np.mean([not text for text in seen.texts]))
+    if empty < SILENT:
+        return None
+    steps = max((event["step"] for event in seen.told("finished")), default=0)
+    early = steps < NORMALLY_SILENT
+    usual = "; every training with this loss (CTC) begins so" if early else ""
+    remedy = "Train longer: letters come after some hundred steps."
+    if not early:
+        remedy = "Look whether the texts belong to the recordings; more data, or a lower learning rate."
+    told = f"{percent(empty)} % of the transcripts are empty after {steps} steps: the network says the blank at every step"
+    return Diagnosis("says nothing", told + usual, remedy)
+
+
+def text_longer_than_sound(seen: Evidence) -> Diagnosis | None:
+    if seen.feed is None or not isinstance(seen.feed.output, CharactersOutput) or seen.network is None:
+        raise Unknown
+    found = []
+    for batch in seen.batches():
+        with torch.no_grad():
+            _, context = seen.network.eval().hidden(batch.x, batch.context.to(torch.device("cpu")))
+        lengths = [0] * len(batch.target) if context.lengths is None else context.lengths.tolist()
+        for row, steps in zip(batch.target.tolist(), lengths, strict=True):
+            letters = [letter for letter in row if letter >= 0]
+            found.append(steps < len(letters) + sum(one == other for one, other in itertools.pairwise(letters)))
+    if not sum(found):
+        return None
+    return Diagnosis(
+        "texts longer than sounds",
+        f"{sum(found)} of {len(found)} training recordings looked at have more letters than steps of 40 ms: they are not learned from",
+        "Look whether their texts belong to them, and whether they were cut.",
+    )
+
+
+def letters_never_learned(seen: Evidence) -> Diagnosis | None:
+    if not seen.spoken or seen.feed is None or not isinstance(seen.feed.output, CharactersOutput):
+        raise Unknown
+    letters = Counter("".join(seen.spoken))
+    strange = {letter: count for letter, count in letters.items() if letter not in seen.feed.output.letters}
+    if not strange:
+        return None
+    told = " ".join(sorted(strange, key=lambda letter: -strange[letter])[:10])
+    share = sum(strange.values()) / max(1, sum(letters.values()))
+    return Diagnosis(
+        "letters never learned",
+        f"{percent(share)} % of the letters of the test part stand in no training text, such as {told}",
+        "Write all transcripts by one rule (numbers as words or as digits), and let each letter occur in the training part.",
+    )
+
+
 CHECKS: tuple[Callable[[Evidence], Diagnosis | None], ...] = (
     exploding_gradient, vanishing_gradient, dead_units, saturation, rate_too_high, rate_too_low, collapse, rare_classes_neglected,
-    class_without_signal, label_noise, over_fitting, starved_loader, different_sources, bf16_trouble,
+    class_without_signal, label_noise, over_fitting, starved_loader, different_sources, bf16_trouble, says_nothing, text_longer_than_sound,
+    letters_never_learned,
 )  # fmt: skip

@@ -233,13 +233,16 @@ class AudioInput(Input):
             start = ((2 * draws[:, 1] - 1) * SHIFT * size).long()
         places = torch.arange(heard, device=x.device) + start[:, None]
         inside = (places >= 0) & (places < size)
-        wave = x.gather(1, places.clamp(0, size - 1)).float() * inside
+        wave = self.louder(x.gather(1, places.clamp(0, size - 1)).float() * inside, draws)
+        return wave.round_().clamp_(-32768, 32767).to(torch.int16), context
+
+    def louder(self, wave: Tensor, draws: Tensor) -> Tensor:
+        """float [N, S], each louder or softer by draw 2, every second one with white noise by draws 3 and 4."""
         wave = wave * (GAIN ** (2 * draws[:, 2:3] - 1))
         low, high = (math.log(share * 32768) for share in NOISE)
         level = torch.exp(low + (2 * draws[:, 3:4] - 1).clamp_min(0) * (high - low)) * (draws[:, 3:4] >= 0.5)
-        noise = _noise(x.device)
-        wave = wave + level * noise[((draws[:, 4:5] * NOISE_KEPT).long() + torch.arange(heard, device=x.device)) % NOISE_KEPT]
-        return wave.round_().clamp_(-32768, 32767).to(torch.int16), context
+        noise, places = _noise(wave.device), torch.arange(wave.shape[1], device=wave.device)
+        return wave + level * noise[((draws[:, 4:5] * NOISE_KEPT).long() + places) % NOISE_KEPT]
 
     def like(self, other: AudioInput) -> AudioInput:
         return replace(self, rate=other.rate, samples=other.samples, bands=other.bands, voices=other.voices, heard_share=other.heard_share)

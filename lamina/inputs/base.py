@@ -30,6 +30,11 @@ class Input(ABC):
     draws: ClassVar[int] = 0
     """Random numbers that `augment` uses per example. The first alternates between the halves of [0, 1) from epoch to epoch."""
 
+    overlap: ClassVar[int] = 0
+    """Steps of the answering layer by which windows of one value overlap."""
+    ragged: ClassVar[bool] = False
+    """Whether values differ in length so much that those of a length are put together in training."""
+
     def __init_subclass__(cls, **keywords: Any) -> None:
         super().__init_subclass__(**keywords)
         if "kind" in cls.__dict__:
@@ -96,6 +101,10 @@ class Input(ABC):
     def unfit(self, raw: Raw) -> str:
         """Why this value is too poor to know a person by (too dark, silent, …); empty where it will do. Raises DataError."""
         return ""
+
+    def windows(self, value: np.ndarray) -> list[np.ndarray]:
+        """A read value in windows that overlap, where it is too long for one; `Output.joined` puts together what comes out."""
+        return [value]
 
     def pieces(self, raw: Raw) -> list[np.ndarray]:
         """One raw value as all the read values that it is long enough for. Raises DataError."""

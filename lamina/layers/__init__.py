@@ -10,6 +10,7 @@ from lamina.layers.phrases import Phrases
 from lamina.layers.picture import Convolution, GlobalPool, Residual, Standardize, Whiten
 from lamina.layers.sentences import SentenceLayer, SentenceTokens
 from lamina.layers.sound import LogMel, Masks, TimePool
+from lamina.layers.speech import Nearby, Subsample
 from lamina.layers.table import Columns, Dense
 from lamina.layers.transformer import Attention, GatedMLP, LastNorm, TextPool, TokenHead, Tokens, ends, merge
 from lamina.layers.words import SparseLinear, WordCounts
@@ -36,6 +37,7 @@ __all__ = [
     "Masks",
     "MobileConvolution",
     "NGrams",
+    "Nearby",
     "Onnx",
     "Phrases",
     "Projection",
@@ -45,6 +47,7 @@ __all__ = [
     "SentenceTokens",
     "SparseLinear",
     "Standardize",
+    "Subsample",
     "TextPool",
     "TimePool",
     "TokenHead",

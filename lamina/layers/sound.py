@@ -24,7 +24,8 @@ class LogMel(Layer):
 
     Frames of 25 ms every 10 ms under a Hann window, their power spectrum summed in triangles that are evenly spaced on the mel scale
     (Stevens, Volkmann & Newman 1937, in O'Shaughnessy's formula; Davis & Mermelstein 1980, https://doi.org/10.1109/TASSP.1980.1163420),
-    the logarithm of it, then each band with mean 0 and deviation 1 over the training recordings. Nothing in it is trained.
+    the logarithm of it, then each band with mean 0 and deviation 1 over the training recordings. Nothing in it is trained. Where the
+    context has lengths, in samples, frames beyond the end of a recording are 0, and the lengths are in frames afterwards.
     """
 
     kind = "log_mel"
@@ -49,10 +50,13 @@ class LogMel(Layer):
     def measured(cls, x: Tensor, rate: int, bands: int) -> LogMel:
         """Fitted on an int16 batch [N, S] of training recordings."""
         layer = cls(rate, bands).to(x.device)
-        loud = layer(x, Context())[0].double()
-        layer.mean.copy_(loud.mean((0, 1, 3)))
-        layer.deviation.copy_(loud.std((0, 1, 3)).clamp_min(1e-2))
+        layer.measure(layer(x, Context())[0].transpose(2, 3).flatten(0, 2).double())
         return layer
+
+    def measure(self, loud: Tensor) -> None:
+        """Mean and deviation from some frames [n, bands]."""
+        self.mean.copy_(loud.mean(0))
+        self.deviation.copy_(loud.std(0).clamp_min(1e-2))
 
     def frames(self, samples: int) -> int:
         """How many there are of so many samples."""
@@ -62,6 +66,10 @@ class LogMel(Layer):
         with torch.autocast("cpu" if x.is_meta else x.device.type, enabled=False):  # a logarithm of sums needs all of its bits
             loud = torch.cat([self._loudness(part) for part in x.split(TOGETHER)])
             loud = (loud - self.mean[:, None]) / self.deviation[:, None]
+            if context.lengths is not None:
+                lengths = (1 + (context.lengths - self.length) // self.hop).clamp_min(1)
+                context = context._replace(lengths=lengths)
+                loud = loud * (torch.arange(loud.shape[2], device=x.device) < lengths[:, None])[:, None]
         return loud[:, None], context
 
     def _loudness(self, x: Tensor) -> Tensor:
@@ -75,30 +83,33 @@ class Masks(Layer):
     """In training, two stretches of time and two of pitch of each picture become its mean, 0: [N, C, B, F] -> the same.
 
     SpecAugment without warping (Park et al. 2019, https://arxiv.org/abs/1904.08779): no single moment and no single pitch may decide. An
-    answer goes through it untouched. Its chance is torch's own generator, which the loop seeds by (seed, step).
+    answer goes through it untouched. Its chance is torch's own generator, which the loop seeds by (seed, step). With `views` above 1 the
+    batch goes on so many times over, each time under masks of its own: [views * N, C, B, F].
     """
 
     kind = "masks"
 
-    def __init__(self, time: float = 0.2, pitch: float = 0.15, count: int = 2) -> None:
+    def __init__(self, time: float = 0.2, pitch: float = 0.15, count: int = 2, views: int = 1) -> None:
         """Largest share of the frames and of the bands that one mask covers, and how many of each there are."""
         super().__init__()
-        if not (0 <= time < 1 and 0 <= pitch < 1 and 0 <= count <= 8):
-            raise ValueError("masks cover a share of 0 to 1, at most 8 times")
-        self.time, self.pitch, self.count = time, pitch, count
+        if not (0 <= time < 1 and 0 <= pitch < 1 and 0 <= count <= 16 and 1 <= views <= 8):
+            raise ValueError("masks cover a share of 0 to 1, at most 16 times, and there are at most 8 views")
+        self.time, self.pitch, self.count, self.views = time, pitch, count, views
 
     def forward(self, x: Tensor, context: Context) -> tuple[Tensor, Context]:
         if not self.training or not self.count:
             return x, context
-        kept = (
-            self._kept(len(x), x.shape[3], self.time, x)[:, None, None, :] & self._kept(len(x), x.shape[2], self.pitch, x)[:, None, :, None]
-        )
-        return x * kept, context
+        if self.views > 1:
+            x = x.repeat(self.views, 1, 1, 1)
+            context = context if context.lengths is None else context._replace(lengths=context.lengths.repeat(self.views))
+        frames = x.shape[3] if context.lengths is None else context.lengths[:, None, None]
+        in_time = self._kept(len(x), frames, x.shape[3], self.time, x)[:, None, None, :]
+        return x * (in_time & self._kept(len(x), x.shape[2], x.shape[2], self.pitch, x)[:, None, :, None]), context
 
-    def _kept(self, examples: int, places: int, share: float, x: Tensor) -> Tensor:
-        """[examples, places] of bool."""
-        wide = torch.rand(examples, self.count, 1, device=x.device) * share * places
-        start = torch.rand(examples, self.count, 1, device=x.device) * (places - wide)
+    def _kept(self, examples: int, real: int | Tensor, places: int, share: float, x: Tensor) -> Tensor:
+        """[examples, places] of bool; the masks lie among the first `real` places."""
+        wide = torch.rand(examples, self.count, 1, device=x.device) * share * real
+        start = torch.rand(examples, self.count, 1, device=x.device) * (real - wide)
         place = torch.arange(places, device=x.device)
         return ~((place >= start) & (place < start + wide)).any(1)
 

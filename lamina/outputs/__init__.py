@@ -1,8 +1,12 @@
 """Tensor <-> answer, with its loss."""
 
 from lamina.outputs.base import OUTPUT_KINDS, Answer, Output, Progress, build_output
+from lamina.outputs.characters import CharactersOutput, Transcript, spoken
 from lamina.outputs.classes import ClassesOutput
 from lamina.outputs.identity import IdentityOutput
 from lamina.outputs.next import NextOutput
 
-__all__ = ["OUTPUT_KINDS", "Answer", "ClassesOutput", "IdentityOutput", "NextOutput", "Output", "Progress", "build_output"]
+__all__ = [
+    "OUTPUT_KINDS", "Answer", "CharactersOutput", "ClassesOutput", "IdentityOutput", "NextOutput", "Output", "Progress", "Transcript",
+    "build_output", "spoken",
+]  # fmt: skip

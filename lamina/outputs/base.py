@@ -91,6 +91,14 @@ class Output(ABC):
     def from_state(cls, state: dict[str, Any]) -> Output:
         """Raises ModelFileError when `state` is not one."""
 
+    def joined(self, parts: Sequence[Tensor], overlap: int) -> Tensor:
+        """What came out for the windows of one value (`Input.windows`), in one; they overlap by so many steps."""
+        raise NotImplementedError(f"{type(self).__name__} joins nothing")
+
+    def decided(self) -> str:
+        """What fitting decided, in words for the screen; empty where there is nothing to say."""
+        return ""
+
     def clueless(self, targets: Sequence[Any]) -> tuple[float, float] | None:
         """(score, loss) of a guess that knows only how frequent each answer is; None where that has no meaning."""
         return None
@@ -99,8 +107,8 @@ class Output(ABC):
         """What the loss would be for perfect answers; None where that is not known."""
         return None
 
-    def right(self, values: Tensor, target: Tensor) -> Tensor | None:
-        """Which rows are right, for the live score; None where a row is not right or wrong."""
+    def right(self, values: Tensor, target: Tensor, context: Context) -> Tensor | None:
+        """Which rows are right, or how right from 0 to 1, for the live score; None where a row is not right or wrong."""
         return None
 
     def judge(self, values: Tensor, targets: Tensor) -> float | None:

@@ -108,7 +108,7 @@ class ClassesOutput(Output):
         own = 1 - self.smoothing + other
         return -own * math.log(own) - (len(self.labels) - 1) * other * math.log(other) if other else 0.0
 
-    def right(self, values: Tensor, target: Tensor) -> Tensor:
+    def right(self, values: Tensor, target: Tensor, context: Context) -> Tensor:
         return values.argmax(1) == target
 
     def calibrate(self, values: Tensor, target: Tensor, outliers: Tensor | None, same_network: bool = True) -> ClassesOutput:

@@ -29,6 +29,7 @@ from lamina.training.inference import BATCH, Values, answers_to, in_place, join_
 from lamina.training.plan import Plan, load_plan
 from lamina.training.snapshots import FOLDER
 
+DRAWN = {"people": "people", "nothing": "stretches of text", "texts": "speakers or recordings"}
 TOLD = 0.1
 """The number of steps follows the clock all the time; on the screen stand changes by this share."""
 
@@ -61,8 +62,7 @@ def planned(prepared: Prepared, deadline: float | None, screen: Screen) -> Plan:
         return plan
     alone = not prepared.task.labels
     if alone and prepared.settings.seeds > 1:
-        what = "people" if prepared.task.labeled else "stretches of text"
-        screen.say(f"Seeds       --seeds is not used: the interval draws {what} anew, not trainings")
+        screen.say(f"Seeds       --seeds is not used: the interval draws {DRAWN[prepared.task.answers]} anew, not trainings")
     if alone:
         legs = ["final"]
     elif split.folds is None:

@@ -15,9 +15,7 @@ from lamina.data.batches import Feed
 from lamina.data.cache import decode
 from lamina.data.examples import Examples
 from lamina.data.files import write_json
-from lamina.data.read import read_examples
 from lamina.data.split import Split, divide, load_split, save_split
-from lamina.data.texts import read_texts
 from lamina.errors import DataError, sentence
 from lamina.inputs import Input
 from lamina.screen import Screen, percent
@@ -28,6 +26,7 @@ from lamina.tasks import find_task
 from lamina.training.device import choose_device, keep_memory, settle
 from lamina.training.run import Run
 
+WITH = {"labels": " with labels", "people": " with labels", "texts": " with what is said in them"}
 RESIDENT = 0.4
 """Decoded data move to a device when they take at most this share of its free memory."""
 
@@ -76,6 +75,8 @@ def prepare(data: Any, run: Run, settings: Settings, screen: Screen) -> Prepared
         start = start.low_rank(settings, screen)
         input, task = start.fit_input(input, settings.context), start.task(task)
     output = task.output(settings).fit([report.examples.answers[i] for i in learned])
+    if said := output.decided():
+        screen.say(f"Answers     {said}")
     decoded = decode(report.examples.raws, [inspection.content for inspection in report.inspections], input, settings, screen)
     if device.device.type == "cuda":
         decoded.keep_on(device.device, RESIDENT * torch.cuda.mem_get_info(device.device)[0])
@@ -107,15 +108,15 @@ def audit_data(data: Any, *, screen: Screen | None = None, **settings: Any) -> A
 def audited(data: Any, task: Task, settings: Settings, screen: Screen) -> tuple[Audit, Input]:
     """(the audit of the examples, the unfitted input that inspected them)."""
     examples, unfitted = read_for(data, task, settings)
-    screen.say(f"Task        {task.name}: {task.question} ({len(examples)} {unfitted.plural}{' with labels' * task.labeled})")
+    screen.say(f"Task        {task.name}: {task.question} ({len(examples)} {unfitted.plural}{WITH.get(task.answers, '')})")
     unfitted = unfitted.look(examples.raws)
-    return audit(examples, unfitted, settings, screen, not task.labels), unfitted
+    return audit(examples, unfitted, settings, screen, task.answers), unfitted
 
 
 def read_for(data: Any, task: Task, settings: Settings) -> tuple[Examples, Input]:
     """(the examples, the unfitted input that reads them)."""
     inputs = [task.input(settings, sense) for sense in task.senses]
-    examples = read_examples(data, settings, inputs) if task.labeled else read_texts(data, settings, inputs[0])
+    examples = task.read(data, settings, inputs)
     return examples, task.input(settings, examples.sense or task.senses[0])
 
 
@@ -132,7 +133,7 @@ def _split(report: Audit, run: Run, task: Task, settings: Settings) -> Split:
                 "Put them back, or train anew with --split " + str(own) + ".",
             )
         )
-    split = divide(report, saved, task.new_answers, task.labeled)
+    split = divide(report, saved)
     if not own.exists():
         write_json(own, save_split(split, report))
     return split

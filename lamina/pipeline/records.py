@@ -85,6 +85,8 @@ def gather(
     seen = Evidence(events, plan)
     if facts is not None and "truths" in facts:
         seen = replace(seen, truths=facts["truths"], labels=facts["labels"], probabilities=facts["probabilities"])
+    if facts is not None and "spoken" in facts:
+        seen = replace(seen, texts=facts["texts"], spoken=facts["spoken"])
     if network is None or feed is None or split is None:
         return seen
     tested = split.indices("test") if split.folds is None else []

@@ -17,6 +17,7 @@ from lamina.report.inside import inside_section
 from lamina.report.people import people_section
 from lamina.report.plots import against_size, learning_curves, score_bars
 from lamina.report.texts import texts_section
+from lamina.report.transcripts import transcripts_section
 from lamina.screen import bytes_in_words, duration, percent
 from lamina.settings import Settings
 from lamina.task import Score
@@ -30,7 +31,7 @@ LAYERS = "layers.json"
 CURVE = "curve.json"
 """In the run folder once `lamina verdict MODEL --minutes N`, or a training that left time for it, has made it."""
 FINDINGS = 20
-KINDS = {"classes": classes_section, "people": people_section, "texts": texts_section}
+KINDS = {"classes": classes_section, "people": people_section, "texts": texts_section, "transcripts": transcripts_section}
 """The section about single test examples, by the kind of facts."""
 
 STYLE = """

@@ -216,7 +216,7 @@ class _Driver:
             feed, detail = self._feed(number), plan.detail(leg, number)
             examples, draws = feed.training(self.work.train, plan.seed_of(leg), number, plan.batch, self.world.rank, self.world.size)
             size = max(1, plan.micro_batch_at(leg, number) // self.world.size)
-            batches = [feed.batch(examples[i : i + size], draws[i : i + size], detail) for i in range(0, len(examples), size)]
+            batches = [feed.batch(examples[some], draws[some], detail) for some in feed.pieces(examples, size)]
             self.waited += time.monotonic() - start
             yield number, plan.fraction(leg, number), batches
 
@@ -269,7 +269,7 @@ class _Driver:
         targets: list[Tensor] = []
         end = Progress(torch.ones((), device=self.feed.device), torch.zeros((), device=self.feed.device))
         with self._answering(), torch.autocast(self.feed.device.type, torch.bfloat16, enabled=self.plan.precision == "bf16"):
-            for batch in self.feed.in_order(examples, BATCH):
+            for batch in (self.feed.batch(some) for some in self._in_batches(examples)):
                 x, context = self.feed.input.disguise(batch.x, batch.context) if disguised else (batch.x, batch.context)
                 x, context = self.feed.input.coarser(x, context, detail) if detail < 1 else (x, context)
                 if together:
@@ -283,7 +283,7 @@ class _Driver:
                     scored = False
                     continue
                 loss_sum, n = self.output.loss(hidden, self.network.head, batch.target, context, end)
-                hits = self.output.right(self.network.head(hidden, context)[0], batch.target)
+                hits = self.output.right(self.network.head(hidden, context)[0], batch.target, context)
                 scored = scored and hits is not None
                 right = hits.sum() if hits is not None else torch.zeros_like(n)
                 kind = torch.promote_types(loss_sum.dtype, torch.float32)
@@ -295,6 +295,11 @@ class _Driver:
         for loss, counted, hit in torch.stack(found).tolist():  # read together: each reading makes a GPU wait
             total, count, right_ones = total + loss, count + counted, right_ones + hit
         return total / max(1.0, count), right_ones / len(examples) if scored else None
+
+    def _in_batches(self, examples: Sequence[int]) -> Iterator[np.ndarray]:
+        """All of them, each once."""
+        chosen = np.asarray(examples, np.int64)
+        return (chosen[some] for some in self.feed.pieces(chosen, BATCH))
 
     def _looked_at(self) -> list[int]:
         """The held-out examples, or some training examples where none are held out."""

@@ -229,7 +229,7 @@ def _race(task: Task, plan: Plan, settings: Settings, feed: Feed, train: np.ndar
         for number in range(RACE_STEPS + 2):
             chosen, varied = feed.training(train, plan.seed, number, plan.batch)
             size, detail = plan.micro_batch, coarse if number % 2 else 1.0
-            yield number, 0.0, [feed.batch(chosen[i : i + size], varied[i : i + size], detail) for i in range(0, len(chosen), size)]
+            yield number, 0.0, [feed.batch(chosen[some], varied[some], detail) for some in feed.pieces(chosen, size)]
 
     seconds: tuple[list[float], list[float]] = ([], [])
     settled = 2 * (WARM + 1) if plan.captured else 2

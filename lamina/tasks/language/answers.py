@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lamina.classical.ngrams import token_shares
-from lamina.classical.verdict import ByText, Pairing
+from lamina.classical.verdict import ByRatio, Pairing
 from lamina.data.batches import Feed
 from lamina.data.texts import read_texts
 from lamina.errors import DataError, UsageError, sentence
@@ -44,7 +44,8 @@ def remarks(answers: list[Any], truths: list[Any]) -> list[str]:
 
 def pairing(answers: dict[str, list[Any]], truths: list[Any], again: list[list[Any]]) -> Pairing:
     """Stretches of text are drawn anew, together for all ways."""
-    return ByText(answers)
+    sums = {kind: np.stack(own) for kind, own in answers.items()}
+    return ByRatio({kind: (own[:, 0] / math.log(2), own[:, 2]) for kind, own in sums.items()}, "bits per byte", "stretches of text")
 
 
 def trivial(feed: Feed, train: np.ndarray) -> tuple[str, Network, str]:

@@ -12,6 +12,7 @@ from lamina.classical.ngrams import NGRAM_OPPONENTS, fit_ngrams
 from lamina.data.batches import Feed
 from lamina.data.examples import Examples
 from lamina.data.split import Split
+from lamina.data.texts import read_texts
 from lamina.generation import Continuation
 from lamina.inputs import Input, TextInput
 from lamina.layers import Attention, GatedMLP, Tokens
@@ -124,6 +125,7 @@ LANGUAGE = Task(
     name="language",
     question="What comes next?",
     senses=(TextInput.kind,),
+    read=lambda data, settings, inputs: read_texts(data, settings, inputs[0]),
     input=_input,
     output=lambda settings: NextOutput(),
     network=_network,
@@ -139,7 +141,7 @@ LANGUAGE = Task(
     search=lambda input: fit_ngrams,
     search_again=False,
     promised=lambda nats: f"{-nats:.3f} nats a token",
-    labeled=False,
+    answers="nothing",
     arrange=_arrange,
     decisions=lambda input: ("the network's layers", "optimizer, rate and schedule", "what a token is"),
     remarks=answers.remarks,

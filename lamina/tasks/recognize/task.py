@@ -9,6 +9,7 @@ from lamina.classical.pictures import PICTURE_OPPONENTS
 from lamina.classical.sounds import SOUND_OPPONENTS
 from lamina.classical.tables import TABLE_OPPONENTS
 from lamina.classical.texts import TEXT_OPPONENTS, fit_texts
+from lamina.data.read import read_examples
 from lamina.inputs import AudioInput, ImageInput, Input, TextInput, VectorInput
 from lamina.inputs.text import LONGEST
 from lamina.layers import Columns, LogMel, Whiten
@@ -107,6 +108,7 @@ RECOGNIZE = Task(
     name="recognize",
     question="What is this?",
     senses=(ImageInput.kind, AudioInput.kind, VectorInput.kind, TextInput.kind),
+    read=read_examples,
     input=_input,
     output=lambda settings: ClassesOutput(balance=settings.balance),
     network=_network,

@@ -11,6 +11,7 @@ from torch import Tensor
 from lamina.classical.fit import trivial
 from lamina.classical.people import FACE_OPPONENTS, VOICE_OPPONENTS, fit_people
 from lamina.data.batches import Feed
+from lamina.data.read import read_examples
 from lamina.inputs import AudioInput, ImageInput, Input
 from lamina.layers import Embedding, Flatten, LogMel, Projection, Whiten
 from lamina.networks import Network, conv_net, conv_net_outputs, sound_net, sound_net_outputs
@@ -108,6 +109,7 @@ VERIFY = Task(
     name="verify",
     question="Is this the same person?",
     senses=(ImageInput.kind, AudioInput.kind),
+    read=read_examples,
     input=_input,
     output=lambda settings: IdentityOutput(),
     network=_network,
@@ -119,7 +121,7 @@ VERIFY = Task(
     facts=answers.facts,
     evaluate=answers.evaluate,
     instead="Use `lamina enroll`, then `lamina verify` or `lamina identify`.",
-    new_answers=True,
+    answers="people",
     opponents=lambda input: VOICE_OPPONENTS if isinstance(input, AudioInput) else FACE_OPPONENTS,
     search=lambda input: fit_people,
     decisions=lambda input: ("the network's layers", "optimizer, rate and schedule", "the margin"),

@@ -1,0 +1,1 @@
+"""transcribe: what was said?"""
