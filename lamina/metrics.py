@@ -320,3 +320,26 @@ def changes(found: Sequence[str], wanted: Sequence[str]) -> list[tuple[str, str]
             other -= 1
             told.append(("", wanted[other]))
     return told[::-1]
+
+
+# ---------------------------------------------------------------- what is chosen next?
+
+
+def mean_interval(values: np.ndarray, confidence: float = 0.95) -> tuple[float, float]:
+    """Interval of the mean of independent values (normal)."""
+    from scipy.stats import norm
+
+    half = float(norm.ppf((1 + confidence) / 2)) * float(values.std(ddof=1)) / len(values) ** 0.5 if len(values) > 1 else float("inf")
+    return float(values.mean()) - half, float(values.mean()) + half
+
+
+LISTED = 20
+"""Items of a list that are looked at for recall, coverage and novelty."""
+
+
+def gain_at(ranks: np.ndarray, wanted: int, listed: int = 10) -> float:
+    """NDCG: 1 / log2(1 + rank) of each chosen item among the first `listed`, as a share of the best that can be (Jarvelin & Kekalainen
+    2002, https://doi.org/10.1145/582415.582418)."""
+    found = ranks[ranks <= listed]
+    best = (1 / np.log2(np.arange(2, min(listed, wanted) + 2))).sum()
+    return float((1 / np.log2(1 + found)).sum() / best) if wanted else 0.0

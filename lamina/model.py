@@ -226,6 +226,12 @@ class Model:
         self._speaks()
         return reply(self, turns, Sampling(**sampling))
 
+    def recommend(self, items: Sequence[str] | str | None = None, **asked: Any) -> list[Any]:
+        """What somebody may choose next who chose `items`; see lamina.recommending.recommend for what else can be asked."""
+        from lamina.recommending import recommend
+
+        return recommend(self, items=items, **asked)
+
     def _speaks(self) -> None:
         if not isinstance(self.output, NextOutput):
             raise UsageError(
@@ -373,9 +379,14 @@ class Model:
 
     def _batches(self, values: Sequence[np.ndarray]) -> Iterator[Batch]:
         for start in range(0, len(values), BATCH):
-            x, context = self.input.collate(values[start : start + BATCH])
-            device = next(iter(self.network.state_dict().values())).device
-            yield Batch(x.to(device), context.to(device), torch.zeros(len(x)), np.arange(len(x)))
+            yield self.batch_of(values[start : start + BATCH])
+
+    def batch_of(self, values: Sequence[np.ndarray], targets: Sequence[Any] | None = None) -> Batch:
+        """Read values as a batch where the network is, with what is asked for of each."""
+        x, context = self.input.collate(values)
+        device = next(iter(self.network.state_dict().values())).device
+        target = torch.zeros(len(x)) if targets is None else self.output.collate(targets).to(device)
+        return Batch(x.to(device), context.to(device), target, np.arange(len(x)))
 
     def values(self, read_values: Sequence[np.ndarray]) -> Tensor:
         """What the answering layer puts out for values that `input.read` or `input.golden` made."""

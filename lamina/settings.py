@@ -18,7 +18,8 @@ from lamina.errors import UsageError, did_you_mean, sentence
 @dataclass(frozen=True)
 class Settings:
     task: str = "auto"
-    """What to learn: auto, recognize (what is this?), verify (is this the same person?) or language (what comes next?)."""
+    """What to learn: auto, recognize (what is this?), verify (is this the same person?), transcribe (what was said?), recommend (what would
+    they choose next?) or language (what comes next?)."""
     minutes: float | None = None
     """Time for the whole command, in minutes; may be a fraction."""
     epochs: float | None = None
@@ -61,6 +62,20 @@ class Settings:
     """Table only: the column with the label of each example; empty = found by its name."""
     text_column: str = ""
     """Table only: the column with the text of each example; empty = found by its name or its content."""
+    user: str = ""
+    """Choices: the column that says who chose; empty = found by its name."""
+    item: str = ""
+    """Choices: the column that says what was chosen; empty = found by its name."""
+    time: str = ""
+    """Choices: the column that says when; empty = found by its name; without one the order of the table counts."""
+    rating: str = ""
+    """Choices: the column of ratings; empty = found by its name. Every row is a choice, whatever its rating, without --least-rating."""
+    least_rating: float | None = None
+    """Choices: only rows with at least this rating count as choices."""
+    titles: str = ""
+    """Choices: a table with the title (and what else is known) of each item."""
+    last_out: bool = False
+    """Choices: hold out the last choice of each user (leave-one-out), to compare with papers, instead of the latest stretch of time."""
     tokens: str = "auto"
     """Texts: what one token is: auto (from the data), characters, bytes, or how many pieces of text are learned, such as 4096."""
     context: int = 0

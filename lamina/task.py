@@ -122,7 +122,7 @@ class Task:
     """What to do instead of `predict`, where no value has an answer by itself."""
     answers: str = "labels"
     """What stands beside the values: labels (few, and training saw those that are tested), people (training never saw those that are
-    tested), texts (a sentence each), or nothing (what follows on what is learned)."""
+    tested), texts (a sentence each), choices (of items, after a border in time), or nothing (what follows on what is learned)."""
     arrange: Callable[[Prepared, Screen], Prepared] | None = None
     """What is done to the decoded examples before the plan, such as cutting long texts into windows; None = nothing."""
     opponents: Callable[[Input], tuple[Opponent, ...]] = lambda input: ()

@@ -24,7 +24,15 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from lamina.metrics import FEW_STRETCHES, drawn_ratios, paired_interval, paired_interval_over_trainings, paired_test, trials_of
+from lamina.metrics import (
+    FEW_STRETCHES,
+    drawn_ratios,
+    mean_interval,
+    paired_interval,
+    paired_interval_over_trainings,
+    paired_test,
+    trials_of,
+)
 from lamina.screen import bytes_in_words, duration, percent
 from lamina.task import Score
 
@@ -206,6 +214,28 @@ class ByRatio:
 
     def chance(self) -> str:
         return f"; for the network trained here, by {self.drawn} drawn anew."
+
+
+class ByMean:
+    """The score is a mean over users, of which more is better: the difference of the same users' values."""
+
+    def __init__(self, values: Mapping[str, np.ndarray], unit: str, drawn: str) -> None:
+        """`values`: of each test user by kind; `drawn`: what these are, for the sentence."""
+        self.kinds, self.values, self.unit, self.drawn = list(values), dict(values), unit, drawn
+
+    def apart(self, one: str, other: str, confidence: float) -> tuple[float, float, float]:
+        apart = self.values[one] - self.values[other]
+        return float(apart.mean()), *mean_interval(apart, confidence)
+
+    def p_value(self) -> float:
+        """Of a paired t test."""
+        from scipy.stats import ttest_rel
+
+        apart = self.values["deep"] - self.values["classical"]
+        return 1.0 if len(apart) < 2 or not apart.any() else float(ttest_rel(self.values["deep"], self.values["classical"]).pvalue)
+
+    def chance(self) -> str:
+        return f"; for the network trained here, by {self.drawn}."
 
 
 def _of_other_sign(drawn: np.ndarray) -> float:

@@ -8,8 +8,11 @@ import struct
 import threading
 import zipfile
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
+
+import numpy as np
 
 PIECE_MARK = " \u00b7 piece "
 """Between a document's name and the number of a piece of it."""
@@ -88,6 +91,16 @@ class RowRaw:
     values: tuple[Any, ...]
 
 
+@dataclass(frozen=True, eq=False)
+class History:
+    """What somebody chose, in its order, as numbers of items in a list of names that all histories of a table share."""
+
+    user: str
+    chosen: np.ndarray
+    names: Sequence[str]
+    part: str = ""
+
+
 @dataclass(frozen=True)
 class Talk:
     """A conversation: (role, what was said) in turn; the roles are system, user and assistant."""
@@ -99,6 +112,8 @@ def name_of(raw: Any) -> str:
     """Where a raw value comes from, for a sentence about it."""
     if isinstance(raw, (FileRaw, PartRaw)):
         return raw.path
+    if isinstance(raw, History):
+        return raw.user
     return raw.member if isinstance(raw, ZipRaw) else f"({type(raw).__name__})"
 
 
@@ -112,4 +127,4 @@ def _archive(path: str) -> zipfile.ZipFile:
 
 
 Raw = Any
-"""FileRaw, ZipRaw, PartRaw, RowRaw, Talk, bytes, a text, a numpy array or a Pillow image."""
+"""FileRaw, ZipRaw, PartRaw, RowRaw, History, Talk, bytes, a text, a numpy array or a Pillow image."""

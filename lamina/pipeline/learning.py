@@ -29,7 +29,7 @@ from lamina.training.inference import BATCH, Values, answers_to, in_place, join_
 from lamina.training.plan import Plan, load_plan
 from lamina.training.snapshots import FOLDER
 
-DRAWN = {"people": "people", "nothing": "stretches of text", "texts": "speakers or recordings"}
+DRAWN = {"people": "people", "nothing": "stretches of text", "texts": "speakers or recordings", "choices": "users"}
 TOLD = 0.1
 """The number of steps follows the clock all the time; on the screen stand changes by this share."""
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from lamina.data.files import write_bytes
 from lamina.errors import DataError, sentence
+from lamina.report.choices import choices_section
 from lamina.report.classes import classes_section
 from lamina.report.html import table, text
 from lamina.report.inside import inside_section
@@ -31,7 +32,10 @@ LAYERS = "layers.json"
 CURVE = "curve.json"
 """In the run folder once `lamina verdict MODEL --minutes N`, or a training that left time for it, has made it."""
 FINDINGS = 20
-KINDS = {"classes": classes_section, "people": people_section, "texts": texts_section, "transcripts": transcripts_section}
+KINDS = {
+    "classes": classes_section, "people": people_section, "texts": texts_section, "transcripts": transcripts_section,
+    "choices": choices_section,
+}  # fmt: skip
 """The section about single test examples, by the kind of facts."""
 
 STYLE = """

@@ -1,0 +1,313 @@
+"""The classical ways to say what is chosen next: what is popular, items that go together, factors. Each scores all items."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lamina.classical.fit import Classical, Opponent, Trial
+from lamina.classical.layers import Constant
+from lamina.errors import ResourceError
+from lamina.layers import Context, Layer, Same
+from lamina.networks import Network
+from lamina.outputs import ItemsOutput
+from lamina.training.histories import HistoryFeed
+from lamina.training.inference import BATCH
+
+if TYPE_CHECKING:
+    from lamina.data.batches import Feed
+
+CHOICES_EXTRA = "pip install 'lamina[recommend]'"
+PENALTIES = (50.0, 150.0, 400.0, 1_000.0)
+"""Of EASE."""
+MOST_DENSE = 20_000
+"""Items up to which a weight for each pair is held (1.6 GB)."""
+NEIGHBORS, SHRINKAGES = (50, 200), (0.0, 20.0)
+"""Items that are kept for each item, and how many common users are doubted."""
+FACTORS = ((64, 0.003), (128, 0.003), (128, 0.02))
+"""(factors of an item, penalty) of iALS."""
+UNSEEN, ROUNDS = 0.1, 12
+"""What a pair that was not chosen counts, and rounds of alternating."""
+RECENT = 0.1
+"""The last tenth of each history tells what is popular now."""
+MOST_JUDGED = 4_000
+SEARCH_SHARE = 0.8
+CHOICE_OPPONENTS = (
+    Opponent("most chosen", lambda input, x: [], ("popular",), ("everybody wants the same",)),
+    Opponent("most chosen of late", lambda input, x: [], ("recent",), ("everybody wants the same", "what is new counts")),
+    Opponent("items that go together", lambda input, x: [], ("neighbors",), ("items are alike when the same people choose them",)),
+    Opponent("EASE", lambda input, x: [], ("ease",), ("the order of choices does not count",)),
+    Opponent("iALS", lambda input, x: [], ("factors",), ("the order of choices does not count", "what was not chosen counts a tenth")),
+)
+
+
+class ItemWeights(Layer):
+    """What each item of a history says for every other, added up: numbers [N, T] -> scores [N, count]. Each counts once.
+
+    EASE (Steck 2019, https://doi.org/10.1145/3308558.3313710) finds the weights in closed form: ridge regression of every item on all
+    others.
+    """
+
+    kind = "item_weights"
+    weights: Tensor
+
+    def __init__(self, count: int) -> None:
+        super().__init__()
+        if not 2 <= count <= 200_000:
+            raise ValueError("there are 2 to 200000 items")
+        self.count = count
+        self.register_buffer("weights", torch.zeros(count, count))
+
+    def forward(self, x: Tensor, context: Context) -> tuple[Tensor, Context]:
+        return chosen(x, self.count) @ self.weights, context
+
+
+class Neighbors(Layer):
+    """Of each item of a history the few that go with it best, added up: numbers [N, T] -> scores [N, count].
+
+    Cosine of the users who chose them, shrunk where few did (Sarwar et al. 2001, https://doi.org/10.1145/371920.372071).
+    """
+
+    kind = "neighbors"
+    near: Tensor
+    likeness: Tensor
+
+    def __init__(self, count: int, kept: int) -> None:
+        super().__init__()
+        if not (2 <= count <= 1 << 22 and 1 <= kept <= 10_000):
+            raise ValueError("there are 2 to 4 million items with 1 to 10000 neighbors")
+        self.count, self.kept = count, kept
+        self.register_buffer("near", torch.zeros(count, kept, dtype=torch.int64))
+        self.register_buffer("likeness", torch.zeros(count, kept))
+
+    def forward(self, x: Tensor, context: Context) -> tuple[Tensor, Context]:
+        numbers = x.long()
+        near, likeness = self.near[numbers].flatten(1), self.likeness[numbers].flatten(1)
+        return likeness.new_zeros(len(x), self.count).scatter_add_(1, near, likeness), context
+
+
+class Factors(Layer):
+    """A user's factors from the history, as those of the items were found, and the score of each item for them: [N, T] -> [N, count].
+
+    iALS: Hu, Koren & Volinsky 2008, https://doi.org/10.1109/ICDM.2008.22; Rendle et al. 2022, https://doi.org/10.1145/3523227.3548486.
+    """
+
+    kind = "factors"
+    table: Tensor
+    base: Tensor
+
+    def __init__(self, count: int, width: int) -> None:
+        super().__init__()
+        if not (2 <= count <= 1 << 22 and 1 <= width <= 4_096):
+            raise ValueError("there are 2 to 4 million items with 1 to 4096 factors")
+        self.count, self.width = count, width
+        self.register_buffer("table", torch.zeros(count, width))
+        self.register_buffer("base", torch.eye(width))
+
+    def forward(self, x: Tensor, context: Context) -> tuple[Tensor, Context]:
+        users = folded_in(self.table, self.base, x.long())
+        return users @ self.table.T, context
+
+
+def chosen(x: Tensor, count: int) -> Tensor:
+    """float32 [N, count]: 1 where an item stands in the history; the beginning (and padding), 0, counts as none."""
+    made = torch.zeros(len(x), count, device=x.device).scatter_(1, x.long(), 1.0)
+    made[:, 0] = 0
+    return made
+
+
+def folded_in(table: Tensor, base: Tensor, x: Tensor) -> Tensor:
+    """[N, width]: least squares for users who chose the items x [N, T] (0 = none), each of which counts 1, everything else UNSEEN."""
+    real = (x > 0).float()[..., None]
+    own = table[x] * real
+    matrix = base + own.transpose(1, 2) @ own * (1 - UNSEEN)
+    return torch.linalg.solve(matrix, own.sum(1)[..., None])[..., 0]
+
+
+def trivial_choice(feed: Feed, train: np.ndarray) -> tuple[str, Network, str]:
+    """What is chosen most, whoever asks."""
+    return "what is chosen most", _popular(_histories(feed, train), _count(feed)), "how often each item was chosen"
+
+
+def fit_choices(
+    opponents: tuple[Opponent, ...], feed: Feed, train: np.ndarray, seconds: float, seed: int = 0, answers: int = 0
+) -> Classical:
+    """Every way with each of its settings, judged by NDCG@10 on the users of the validation part; without any, on training users whose last
+    choice is hidden, the best fitted anew."""
+    begun = time.perf_counter()
+    assert isinstance(feed, HistoryFeed)
+    histories, count = _histories(feed, train), _count(feed)
+    random = np.random.Generator(np.random.Philox(key=seed))
+    if feed.checked:
+        judged = random.permutation(np.array(feed.checked))[:MOST_JUDGED]
+        asked, wanted, learned = _histories(feed, judged), [feed.targets[index] for index in judged], histories
+    else:
+        long = [place for place, history in enumerate(histories) if len(history) > 1]
+        judged = random.permutation(long)[: min(MOST_JUDGED, max(1, len(long) // 4))]
+        hidden = set(judged.tolist())
+        learned = [history[:-1] if place in hidden else history for place, history in enumerate(histories)]
+        asked, wanted = [learned[place] for place in judged], [[int(histories[place][-1])] for place in judged]
+    trials: list[Trial] = []
+    networks: list[Network] = []
+    complete = True
+    for opponent in opponents:
+        for setting, penalty, fit in _ways(opponent.heads[0], count):
+            try:
+                network = fit(learned, count)
+            except (ImportError, MemoryError, ResourceError):
+                complete = False
+                continue
+            trials.append(Trial(opponent.name, opponent.heads[0], setting, penalty, _gain(network, feed, asked, wanted)))
+            networks = [network] if trials[-1].score >= max(trial.score for trial in trials) else networks
+            if time.perf_counter() - begun > SEARCH_SHARE * seconds:
+                complete = False
+                break
+        if time.perf_counter() - begun > SEARCH_SHARE * seconds:
+            break
+    best = max(trials, key=lambda trial: trial.score)
+    chosen_one = next(opponent for opponent in opponents if opponent.name == best.opponent)
+    searched = time.perf_counter()
+    fit = next(fit for setting, penalty, fit in _ways(best.head, count) if (setting, penalty) == (best.setting, best.penalty))
+    network = networks[0] if learned is histories else fit(histories, count)
+    told = {
+        "neighbors": f", {best.setting:.0f} neighbors",
+        "ease": f", penalty {best.penalty:g}",
+        "factors": f", {best.setting:.0f} factors",
+    }
+    return Classical(
+        f"{chosen_one.name}{told.get(best.head, '')}", network, best, trials, chosen_one.features, ("the penalty", "how much is kept"),
+        "how much each item says for each other" if best.head in ("ease", "neighbors") else "how often each item was chosen",
+        searched - begun, time.perf_counter() - searched, complete, len(train),
+    )  # fmt: skip
+
+
+# ---------------------------------------------------------------- the ways
+
+Fit = Callable[[list[np.ndarray], int], Network]
+
+
+def _ways(head: str, count: int) -> Iterator[tuple[float, float, Fit]]:
+    """(setting, penalty, what fits it) of each point of the grid."""
+    if head == "popular":
+        yield 0.0, 0.0, _popular
+    elif head == "recent":
+        yield RECENT, 0.0, lambda histories, count: _popular([each[-max(1, int(RECENT * len(each))) :] for each in histories], count)
+    elif head == "neighbors":
+        for kept in NEIGHBORS:
+            for shrinkage in SHRINKAGES:
+                yield float(kept), shrinkage, _bound(_neighbors, kept, shrinkage)
+    elif head == "ease" and count <= MOST_DENSE:
+        for penalty in PENALTIES:
+            yield 0.0, penalty, _bound(_ease, penalty)
+    elif head == "factors":
+        for width, penalty in FACTORS:
+            yield float(width), penalty, _bound(_factors, width, penalty)
+
+
+def _bound(fit: Callable[..., Network], *settings: Any) -> Fit:
+    return lambda histories, count: fit(histories, count, *settings)
+
+
+def _network(layer: Layer) -> Network:
+    return Network([("input", Same()), ("head", layer)]).eval().requires_grad_(False)
+
+
+def _popular(histories: list[np.ndarray], count: int) -> Network:
+    layer = Constant(count)
+    sums = np.bincount(np.concatenate(histories), minlength=count).astype(np.float32)
+    layer.values.copy_(torch.from_numpy(np.log(np.maximum(sums, 0.5))))
+    return _network(layer)
+
+
+def ease_weights(matrix: Any, penalty: float) -> Tensor:
+    """[count, count] of a sparse matrix of users and items; nothing says anything for itself."""
+    gram = torch.from_numpy(np.asarray((matrix.T @ matrix).todense(), np.float32))
+    gram.diagonal().add_(penalty)
+    inverse = torch.cholesky_inverse(torch.linalg.cholesky(gram))
+    weights = inverse / -inverse.diagonal()
+    weights.diagonal().zero_()
+    return weights
+
+
+def _ease(histories: list[np.ndarray], count: int, penalty: float) -> Network:
+    layer = ItemWeights(count)
+    layer.weights.copy_(ease_weights(_matrix(histories, count), penalty))
+    return _network(layer)
+
+
+def _neighbors(histories: list[np.ndarray], count: int, kept: int, shrinkage: float) -> Network:
+    matrix = _matrix(histories, count).tocsc()
+    sizes = np.asarray(matrix.power(2).sum(0)).ravel() ** 0.5
+    layer = Neighbors(count, min(kept, count - 1))
+    for first in range(0, count, 2_000):
+        common = np.asarray((matrix[:, first : first + 2_000].T @ matrix).todense(), np.float32)
+        alike = common / np.maximum(1e-9, sizes[first : first + 2_000, None] * sizes) * (common / (common + shrinkage + 1e-9))
+        alike[np.arange(len(alike)), np.arange(first, first + len(alike))] = 0
+        top = np.argpartition(-alike, layer.kept - 1, axis=1)[:, : layer.kept]
+        layer.near[first : first + len(alike)] = torch.from_numpy(top)
+        layer.likeness[first : first + len(alike)] = torch.from_numpy(np.take_along_axis(alike, top, 1))
+    layer.likeness[0] = 0
+    return _network(layer)
+
+
+def _factors(histories: list[np.ndarray], count: int, width: int, penalty: float) -> Network:
+    """Raises ImportError where no library for it is installed."""
+    from threadpoolctl import threadpool_limits
+
+    matrix = _matrix(histories, count).tocsr()
+    with threadpool_limits(1, "blas"):  # it has threads of its own
+        from implicit.cpu.als import AlternatingLeastSquares
+
+        # that library counts what was not chosen 1 and what was 1 / UNSEEN; here UNSEEN and 1: the same but for a factor
+        model = AlternatingLeastSquares(
+            factors=width, regularization=penalty / UNSEEN * matrix.nnz / count, alpha=1.0, iterations=ROUNDS, random_state=0, use_cg=True
+        )  # fmt: skip
+        model.fit(matrix * (1 / UNSEEN), show_progress=False)
+    layer = Factors(count, width)
+    layer.table.copy_(torch.from_numpy(np.asarray(model.item_factors, np.float32)))
+    layer.table[0] = 0
+    layer.base.copy_(UNSEEN * layer.table.T @ layer.table + penalty * matrix.nnz / count * torch.eye(width))
+    return _network(layer)
+
+
+# ---------------------------------------------------------------- what they are made of
+
+
+def _count(feed: Feed) -> int:
+    assert isinstance(feed.output, ItemsOutput)
+    return feed.output.count
+
+
+def _histories(feed: Feed, train: np.ndarray) -> list[np.ndarray]:
+    """The items of each training history, in their order."""
+    return [np.asarray(value)[1:] for value in feed.values.take(train)]
+
+
+def _matrix(histories: list[np.ndarray], count: int) -> Any:
+    """Sparse float32 [users, count], 1 where an item was chosen."""
+    from scipy.sparse import csr_matrix
+
+    rows = np.repeat(np.arange(len(histories)), [len(each) for each in histories])
+    items = np.concatenate(histories)
+    made = csr_matrix((np.ones(len(items), np.float32), (rows, items)), (len(histories), count))
+    made.sum_duplicates()
+    made.data[:] = 1
+    return made
+
+
+def _gain(network: Network, feed: Feed, histories: list[np.ndarray], wanted: list[list[int]]) -> float:
+    """Mean NDCG@10."""
+    output, input = feed.output, feed.input
+    total = 0.0
+    for first in range(0, len(histories), BATCH):
+        x, context = input.collate([np.r_[0, each] for each in histories[first : first + BATCH]])
+        target = output.collate(wanted[first : first + BATCH])
+        with torch.no_grad():
+            hidden, after = network.hidden(x, context)
+            total += float((1 - output.met(x, hidden, network.head, target, after)[:, 0]).sum())
+    return total / max(1, len(histories))

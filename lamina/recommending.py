@@ -1,0 +1,172 @@
+"""What somebody may choose next: a list after a history, what it was recommended for, and lists for everybody at once."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lamina.data.choices import read_rows_of_choices
+from lamina.errors import DataError, UsageError, did_you_mean, sentence
+from lamina.inputs import HistoryInput
+from lamina.outputs import ItemsOutput
+from lamina.settings import Settings
+
+if TYPE_CHECKING:
+    from lamina.model import Model
+
+MOST_LISTED = 1_000
+BECAUSE_OF = 50
+"""Choices of a history, the last ones, that are left out in turn to see what a recommendation rests on."""
+STEPS_AT_ONCE = 1 << 14
+
+
+@dataclass(frozen=True)
+class Recommendation:
+    """One item of a list."""
+
+    item: str
+    title: str
+    score: float
+    """Of the network; only differences within one list mean something."""
+    because: tuple[str, ...] = ()
+    """The titles of the choices without which its score would fall most."""
+
+
+def recommend(
+    model: Model,
+    *,
+    items: Sequence[str] | str | None = None,
+    user: str = "",
+    data: Any = None,
+    top: int = 10,
+    exclude: Sequence[str] = (),
+    because: int = 2,
+) -> list[Recommendation]:
+    """The `top` items after the history `items` (names or titles, the latest last), or after that of `user` in `data` (the table that the
+    model learned from, where it is still there). An empty history gets what histories begin with. `exclude`: items that are not to be
+    listed; `because`: how many choices are named that a recommendation rests on. Raises UsageError, DataError."""
+    input, _ = _parts(model)
+    if not 1 <= top <= MOST_LISTED:
+        raise UsageError(sentence("--top", f"be between 1 and {MOST_LISTED}", top))
+    if (items is None) == (not user):
+        raise UsageError(sentence("A list", "be asked for by a user or by items", "both" if user else "neither", "Give --user or --items."))
+    if user:
+        history = history_of(model, user, data)
+    else:
+        named = split_titles(items) if isinstance(items, str) else list(items or ())
+        history = np.array([0, *(input.number(name) for name in named)], np.int64)
+    scores = scores_after(model, [history])[0].clone()
+    for name in exclude:
+        scores[input.number(name)] = -torch.inf
+    best = scores.topk(min(top, int(torch.isfinite(scores).sum())))
+    numbers = [int(number) for number in best.indices]
+    reasons = _reasons(model, history, numbers, because) if because and len(history) > 1 else [()] * len(numbers)
+    return [
+        Recommendation(input.items[number - 1], input.title(number), float(score), why)
+        for number, score, why in zip(numbers, best.values.tolist(), reasons, strict=True)
+    ]
+
+
+def split_titles(text: str) -> list[str]:
+    """ "Alien, Brazil" -> its titles; a comma inside a title is kept where two stand between quotes."""
+    import csv
+
+    return [name.strip() for row in csv.reader([text], skipinitialspace=True) for name in row if name.strip()]
+
+
+def history_of(model: Model, user: str, data: Any = None) -> np.ndarray:
+    """All known choices of a user of a table, in their order. Raises DataError for a user who is not in it, with the near miss."""
+    input, _ = _parts(model)
+    source = data if data is not None else model.card.get("data", {}).get("path", "")
+    if not source or (isinstance(source, (str, os.PathLike)) and not Path(source).is_file()):
+        raise UsageError(sentence("--user", "be asked for where the table of choices is at hand", source or "none", "Give it with --data."))
+    choices, _ = read_rows_of_choices(source, _settings_of(model))
+    if user not in choices.users:
+        raise DataError(sentence("--user", "be one of the table, or give --items", user, did_you_mean(user, choices.users)))
+    own = np.flatnonzero(choices.user == choices.users.index(user))
+    when = np.zeros(len(own)) if choices.time is None else choices.time[own]
+    names = [choices.items[place] for place in choices.item[own][np.argsort(when, kind="stable")]]
+    return np.array([0, *(input.numbers[name] for name in names if name in input.numbers)], np.int64)
+
+
+def scores_after(model: Model, histories: Sequence[np.ndarray]) -> Tensor:
+    """float32 [n, count] of all items after each history; what is not to be recommended at minus infinity."""
+    input, output = _parts(model)
+    x, context = input.collate(histories)
+    network = model.network.eval()
+    with torch.inference_mode():
+        hidden, after = network.hidden(x, context)
+        found = output.scores(x, hidden, network.head, after.lengths)
+        if not output.again:  # what was chosen before the stretch that the network sees
+            for row, history in zip(found, histories, strict=True):
+                row[torch.from_numpy(history)] = -torch.inf
+    return found
+
+
+def _reasons(model: Model, history: np.ndarray, numbers: Sequence[int], because: int) -> list[tuple[str, ...]]:
+    """For each recommended item the titles of the choices whose absence lowers its score most, against the mean of all items."""
+    input, output = _parts(model)
+    places = range(max(1, len(history) - BECAUSE_OF), len(history))
+    without = [np.delete(history, place) for place in places]
+    x, context = input.collate([history, *without])
+    network = model.network.eval()
+    with torch.inference_mode():
+        hidden, after = network.hidden(x, context)
+        found = output.scores(torch.zeros_like(x), hidden, network.head, after.lengths)[:, 1:]
+        found = found - found.mean(1, keepdim=True)
+    told = []
+    for number in numbers:
+        lost = found[0, number - 1] - found[1:, number - 1]
+        order = torch.argsort(-lost)[:because].tolist()
+        told.append(tuple(input.title(int(history[places[place]])) for place in order if lost[place] > 0))
+    return told
+
+
+def recommend_all(
+    model: Model, data: Any, top: int = 10, settings: Settings | None = None
+) -> Iterator[tuple[list[str], np.ndarray, np.ndarray]]:
+    """(users, numbers of items [n, top], their scores [n, top]) for all users of a table, some thousand at a time. Raises DataError."""
+    input, output = _parts(model)
+    choices, _ = read_rows_of_choices(data, settings or _settings_of(model))
+    number = np.array([input.numbers.get(name, 0) for name in choices.items], np.int64)
+    when = np.zeros(len(choices.user)) if choices.time is None else choices.time
+    order = np.lexsort((np.arange(len(when)), when, choices.user))
+    user, item = choices.user[order], number[choices.item[order]]
+    user, item = user[item > 0], item[item > 0]
+    starts = np.searchsorted(user, np.arange(len(choices.users) + 1))
+    sizes = np.minimum(np.diff(starts), input.longest)
+    for some in batches_of(np.argsort(sizes, kind="stable"), sizes, output.count):
+        histories = [np.r_[0, item[starts[place] : starts[place + 1]]] for place in some]
+        scores = scores_after(model, histories)
+        best = scores.topk(min(top, scores.shape[1] - 1))
+        yield [choices.users[place] for place in some], best.indices.numpy(), best.values.numpy()
+
+
+def batches_of(order: np.ndarray, sizes: np.ndarray, count: int) -> Iterator[np.ndarray]:
+    """Users of like lengths together, as many as leave the steps and the scores in some tens of megabytes."""
+    first = 0
+    while first < len(order):
+        most = max(1, min(STEPS_AT_ONCE // int(sizes[order[first]] + 1), (1 << 23) // count))
+        while most > 1 and (int(sizes[order[min(len(order), first + most) - 1]]) + 1) * most > 2 * STEPS_AT_ONCE:
+            most = (most + 1) // 2
+        yield order[first : first + most]
+        first += most
+
+
+def _parts(model: Model) -> tuple[HistoryInput, ItemsOutput]:
+    if not isinstance(model.input, HistoryInput) or not isinstance(model.output, ItemsOutput):
+        raise UsageError(sentence("The model", "be one that learned choices", f"a model that does {model.task}", "Use `lamina predict`."))
+    return model.input, model.output
+
+
+def _settings_of(model: Model) -> Settings:
+    """The columns that the training took."""
+    kept = model.card.get("settings", {})
+    return Settings(**{name: kept[name] for name in ("user", "item", "time", "rating", "least_rating") if name in kept})

@@ -1,0 +1,1 @@
+"""recommend: what would they choose next?"""
