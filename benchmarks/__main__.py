@@ -36,6 +36,11 @@ conversations answers that end by themselves, of a model tuned on instructions
 corpus        100 MB of text: time and memory until the first step
 an4           AN4 transcribed, the official test part: word error rate with and without what is known of words
 hearing       seconds of computing per second of sound; a recognizer of others beside it
+choices       MovieLens-1M, Amazon Beauty, Gowalla, MovieLens-100K: every item ranked, with their verdicts
+opponents_of_choices  each classical way alone on these sets: gains, recall, seconds
+lists         a list for one user, and for a million
+intervals     California housing: how many intervals hold the truth
+ratings       MovieLens-100K: ratings as numbers, five folds
 gpu           on an NVIDIA GPU: CIFAR-10 by seconds of training, local MFU, examples per second, answers per second
 coverage      how often the paired interval holds the true difference
 """
@@ -51,7 +56,7 @@ from collections.abc import Callable
 from datetime import date
 from typing import Any
 
-from benchmarks import accuracy, gpu, inside, people, scale, speech, speed, truths, verdict, words
+from benchmarks import accuracy, choices, gpu, inside, people, scale, speech, speed, truths, verdict, words
 from benchmarks.common import RESULTS, joined
 from benchmarks.doctor import doctor
 from benchmarks.peers import peers
@@ -66,6 +71,7 @@ ALL: dict[str, Callable[[argparse.Namespace], dict[str, Any]]] = {
         people.spoken, people.commands, people.voices, people.faces, people.opponents, people.promise, people.search,
         words.shakespeare, words.plain, words.tokens, words.generation, words.texts, words.conversations, words.corpus,
         speech.an4, speech.hearing,
+        choices.choices, choices.opponents_of_choices, choices.lists, choices.intervals, choices.ratings,
     )
 }  # fmt: skip
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -323,6 +323,13 @@ def changes(found: Sequence[str], wanted: Sequence[str]) -> list[tuple[str, str]
 
 
 # ---------------------------------------------------------------- what is chosen next?
+
+
+def resampled(measure: Callable[[np.ndarray], float], count: int, confidence: float = 0.95) -> tuple[float, float]:
+    """Interval of a measure of some of `count` examples, by examples drawn anew (Efron 1979, https://doi.org/10.1214/aos/1176344552)."""
+    drawn = np.random.Generator(np.random.Philox(key=count)).integers(0, count, (RESAMPLED, count))
+    low, high = np.quantile([measure(some) for some in drawn], [(1 - confidence) / 2, (1 + confidence) / 2])
+    return float(low), float(high)
 
 
 def mean_interval(values: np.ndarray, confidence: float = 0.95) -> tuple[float, float]:

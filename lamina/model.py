@@ -92,6 +92,9 @@ class Prediction:
     error: str | None = None
     words: tuple[Any, ...] = ()
     """Of speech: each word with its seconds and how sure."""
+    low: float | None = None
+    high: float | None = None
+    """Of numbers: the interval that holds nine in ten."""
 
 
 @dataclass(frozen=True)
@@ -338,7 +341,16 @@ class Model:
         return [
             Prediction(name, None, None, error=error)
             if error is not None
-            else Prediction(name, answer.label, answer.probability, answer.top, answer.unknown, words=getattr(answer, "words", ()))
+            else Prediction(
+                name,
+                answer.label,
+                answer.probability,
+                answer.top,
+                answer.unknown,
+                words=getattr(answer, "words", ()),
+                low=getattr(answer, "low", None),
+                high=getattr(answer, "high", None),
+            )
             for name, (answer, error) in zip(names, self._answered(raws), strict=True)
         ]
 

@@ -18,8 +18,8 @@ from lamina.errors import UsageError, did_you_mean, sentence
 @dataclass(frozen=True)
 class Settings:
     task: str = "auto"
-    """What to learn: auto, recognize (what is this?), verify (is this the same person?), transcribe (what was said?), recommend (what would
-    they choose next?) or language (what comes next?)."""
+    """What to learn: auto, recognize (what is this?), number (how much is it?), verify (is this the same person?), transcribe (what was
+    said?), recommend (what would they choose next?) or language (what comes next?)."""
     minutes: float | None = None
     """Time for the whole command, in minutes; may be a fraction."""
     epochs: float | None = None
@@ -60,6 +60,8 @@ class Settings:
     """Table only: the column with the file of each example; empty = found by its name."""
     label_column: str = ""
     """Table only: the column with the label of each example; empty = found by its name."""
+    unit: str = ""
+    """Numbers: what they are counted in, such as years or USD."""
     text_column: str = ""
     """Table only: the column with the text of each example; empty = found by its name or its content."""
     user: str = ""

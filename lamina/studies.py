@@ -56,9 +56,9 @@ def suspects(data: Any, *, screen: Screen | None = None, **settings: Any) -> lis
     torch.set_num_threads(cores(chosen))
     keep_memory()
     task = find_task(chosen.task)
+    report, unfitted, task = audited(data, task, chosen, screen)
     if not task.labels:
         raise UsageError(sentence("Suspects", "be sought among labels", f"the task {task.name}", "Its report shows what is hardest."))
-    report, unfitted = audited(data, task, chosen, screen)
     show_audit(report, screen)
     stop_if_bad(report, chosen)
     examples = report.examples
@@ -120,7 +120,7 @@ def read_again(model: Model, data: Any, screen: Screen) -> tuple[Settings, Audit
     if isinstance(source, str) and source in ("", "(values in memory)"):
         raise UsageError(sentence("The data of this model", "be given again", "values in memory are not stored", "Give them with --data."))
     task = find_task(model.task)
-    report, _ = audited(source, task, read_as, screen)
+    report, _, _ = audited(source, task, read_as, screen)
     kept = run / "split.json"
     split = divide(report, load_split(kept) if kept.exists() else None)
     start = read_as.start_from or (NOTHING if len(split.indices("train")) > FEW else "")  # few examples of many begin as the many did

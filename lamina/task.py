@@ -41,7 +41,7 @@ class Score:
 
     def told(self, value: float, unit: str = " %") -> str:
         """A value of this score in words."""
-        return percent(value) + unit if self.unit else f"{value:.3f}"
+        return percent(value) + unit if self.unit else f"{value:.3f}" if abs(value) < 100 else f"{value:,.0f}"
 
 
 @dataclass(kw_only=True)
@@ -121,8 +121,10 @@ class Task:
     instead: str = ""
     """What to do instead of `predict`, where no value has an answer by itself."""
     answers: str = "labels"
-    """What stands beside the values: labels (few, and training saw those that are tested), people (training never saw those that are
-    tested), texts (a sentence each), choices (of items, after a border in time), or nothing (what follows on what is learned)."""
+    """What stands beside the values: labels (few, and training saw those that are tested), numbers, people (training never saw those
+    that are tested), texts (a sentence each), choices (of items, after a border in time), or nothing (what follows on what is learned)."""
+    turned: Callable[[Examples], Task | None] | None = None
+    """What these examples ask for instead, such as numbers where labels were expected; None = nothing else."""
     arrange: Callable[[Prepared, Screen], Prepared] | None = None
     """What is done to the decoded examples before the plan, such as cutting long texts into windows; None = nothing."""
     opponents: Callable[[Input], tuple[Opponent, ...]] = lambda input: ()
@@ -145,6 +147,11 @@ class Task:
     """(network, feed, indices of training examples): what is done to a network before its first step; None = nothing."""
     finish: Callable[[Network, Feed, Any], None] | None = None
     """The same after its last step."""
+
+    @property
+    def folded(self) -> bool:
+        """Whether few examples are cross-fitted, and further seeds tell the chance of training."""
+        return self.answers in ("labels", "numbers")
 
     @property
     def labels(self) -> bool:

@@ -10,7 +10,7 @@ import functools
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -446,9 +446,14 @@ def fit_trees(signals: Tensor, wanted: np.ndarray, classes: int, leaves: int, ra
     learner = HistGradientBoostingClassifier(
         max_iter=BOOSTING_ROUNDS, max_leaf_nodes=leaves, learning_rate=rate, early_stopping=False, random_state=0
     ).fit(signals.numpy(), wanted)
+    return trees_of(learner, signals.shape[1], classes)
+
+
+def trees_of(learner: Any, features: int, classes: int) -> Trees:
+    """The trees of a fitted learner of scikit-learn as a layer; of one that tells a number, `classes` is 1."""
     trees = [tree.nodes for each in learner._predictors for tree in each]
     most = max(len(nodes) for nodes in trees)
-    layer = Trees(signals.shape[1], classes, len(trees), most, max(int(nodes["depth"].max()) for nodes in trees))
+    layer = Trees(features, classes, len(trees), most, max(int(nodes["depth"].max()) for nodes in trees))
     for row, nodes in enumerate(trees):
         own, leaf = np.arange(len(nodes)), nodes["is_leaf"].astype(bool)
         for name, values in (

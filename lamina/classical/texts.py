@@ -52,7 +52,7 @@ def fit_texts(opponents: tuple[Opponent, ...], feed: Feed, train: np.ndarray, se
         ):
             complete = False
             continue
-        layer, counts = kept[opponent.name] = _counted(opponent, feed, train)
+        layer, counts = kept[opponent.name] = count_words(opponent, feed, train)
         layer.learn_rarity(counts[~aside])
         features = layer.weighed(counts)
         for penalty in PENALTIES[opponent.heads[0]]:
@@ -76,7 +76,8 @@ def fit_texts(opponents: tuple[Opponent, ...], feed: Feed, train: np.ndarray, se
     )  # fmt: skip
 
 
-def _counted(opponent: Opponent, feed: Feed, train: np.ndarray) -> tuple[WordCounts, Any]:
+def count_words(opponent: Opponent, feed: Feed, train: np.ndarray) -> tuple[WordCounts, Any]:
+    """(the layer of an opponent's counts, the counts of the examples `train`)."""
     from scipy.sparse import vstack
 
     assert isinstance(feed.input, TextInput)

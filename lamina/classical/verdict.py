@@ -364,7 +364,7 @@ def table(verdict: Verdict) -> list[str]:
 
 
 def _points(share: float, unit: str = "points", sign: bool = True) -> str:
-    told = f"{100 * share:+.1f}" if unit == "points" else f"{share:+.3f}"
+    told = f"{100 * share:+.1f}" if unit.startswith("points") else f"{share:+.3f}"
     return told if sign else told.lstrip("+")
 
 

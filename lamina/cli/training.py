@@ -126,7 +126,12 @@ def predict(
             answer = Prediction(file, None, None, error=str(error))  # one missing file does not cost the answers to the others
         predictions.extend(answer if isinstance(answer, list) else [answer])
     rows = [
-        {name: value for name, value in dataclasses.asdict(prediction).items() if name != "words" or value} for prediction in predictions
+        {
+            name: value
+            for name, value in dataclasses.asdict(prediction).items()
+            if name not in ("words", "low", "high") or value not in (None, ())
+        }
+        for prediction in predictions
     ]
     if out:
         write_table(Path(out), map(_as_cells, rows) if Path(out).suffix.lower() != ".jsonl" else rows, ANSWER_COLUMNS)
@@ -135,7 +140,8 @@ def predict(
     else:
         for row in rows if not out else []:
             top = ", ".join(f"{label} {percent(share)} %" for label, share in row["top"][1:3])
-            answer = row["error"] or (f"{row['label']} {percent(row['probability'])} %" if row["label"] else "none of these")
+            sure = f"({_short(row['low'])} to {_short(row['high'])}, 90 %)" if "low" in row else f"{percent(row['probability'] or 0.0)} %"
+            answer = row["error"] or (f"{row['label']} {sure}" if row["label"] else "none of these")
             print(
                 f"{row['file']}: {answer}"
                 + (f"  (then {top})" if top and row["label"] else f"  (nearest: {row['top'][0][0]})" if row["top"] else "")
@@ -144,6 +150,10 @@ def predict(
             print(f"{len(rows)} answers written to {out}")
     if rows and all(row["error"] for row in rows):
         raise typer.Exit(3)
+
+
+def _short(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 1_000 else f"{value:.4g}"
 
 
 def _as_cells(row: dict[str, Any]) -> dict[str, Any]:

@@ -57,13 +57,13 @@ class Split:
 def divide(report: Audit, saved: dict[str, Any] | None = None) -> Split:
     """Split the usable examples. `saved` is what an earlier run's split.json holds: nothing in it moves.
 
-    Where the answers are people, whole answers are held out, none stands in two parts; only labels are cross-fitted. Raises DataError when
-    a part would be empty.
+    Where the answers are people, whole answers are held out, none stands in two parts; only labels and numbers are cross-fitted. Raises
+    DataError when a part would be empty.
     """
     examples, by_answer = report.examples, report.answers == "people"
     keys, units = _units(report, by_answer)
     given = any(examples.parts)
-    cross_fit = report.answers == "labels" and not given and len(examples) < CROSS_FIT_BELOW
+    cross_fit = report.answers in ("labels", "numbers") and not given and len(examples) < CROSS_FIT_BELOW
     if by_answer:
         _check_people(examples.answers, examples.parts)
         if saved is not None and saved["folds"] is not None:

@@ -53,7 +53,7 @@ def experiment(data: Any, kind: str, *, out: str | Path = "", screen: Screen | N
     torch.set_num_threads(cores(chosen))
     keep_memory()
     task = find_task(chosen.task)
-    report, unfitted = audited(data, task, chosen, screen)
+    report, unfitted, task = audited(data, task, chosen, screen)
     show_audit(report, screen)
     stop_if_bad(report, chosen)
     split = divide(report)

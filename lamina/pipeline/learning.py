@@ -60,7 +60,7 @@ def planned(prepared: Prepared, deadline: float | None, screen: Screen) -> Plan:
         torch.set_num_threads(plan.threads)
         screen.say(f"Plan        as decided before: {plan.steps} steps of {plan.batch}, {plan.precision}")
         return plan
-    alone = not prepared.task.labels
+    alone = not prepared.task.folded
     if alone and prepared.settings.seeds > 1:
         screen.say(f"Seeds       --seeds is not used: the interval draws {DRAWN[prepared.task.answers]} anew, not trainings")
     if alone:

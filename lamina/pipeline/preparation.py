@@ -26,7 +26,7 @@ from lamina.tasks import find_task
 from lamina.training.device import choose_device, keep_memory, settle
 from lamina.training.run import Run
 
-WITH = {"labels": " with labels", "people": " with labels", "texts": " with what is said in them"}
+WITH = {"labels": " with labels", "numbers": " with numbers", "people": " with labels", "texts": " with what is said in them"}
 RESIDENT = 0.4
 """Decoded data move to a device when they take at most this share of its free memory."""
 
@@ -58,7 +58,7 @@ def prepare(data: Any, run: Run, settings: Settings, screen: Screen) -> Prepared
     device = choose_device(settings)
     settle(device.device)
     screen.say(f"Device      {device.line}")
-    report, unfitted = audited(data, task, settings, screen)
+    report, unfitted, task = audited(data, task, settings, screen)
     write_json(run.path("audit.json"), report.summary())
     show_audit(report, screen)
     stop_if_bad(report, settings)
@@ -105,12 +105,15 @@ def audit_data(data: Any, *, screen: Screen | None = None, **settings: Any) -> A
     return audited(data, find_task(chosen.task), chosen, screen or Screen(quiet=True))[0]
 
 
-def audited(data: Any, task: Task, settings: Settings, screen: Screen) -> tuple[Audit, Input]:
-    """(the audit of the examples, the unfitted input that inspected them)."""
+def audited(data: Any, task: Task, settings: Settings, screen: Screen) -> tuple[Audit, Input, Task]:
+    """(the audit of the examples, the unfitted input that inspected them, the task that they ask for)."""
     examples, unfitted = read_for(data, task, settings)
+    if settings.task == "auto" and task.turned is not None and (other := task.turned(examples)) is not None:
+        screen.say(f"Answers     are numbers; --as {task.name} would take each for a class of its own")
+        task = other
     screen.say(f"Task        {task.name}: {task.question} ({len(examples)} {unfitted.plural}{WITH.get(task.answers, '')})")
     unfitted = unfitted.look(examples.raws)
-    return audit(examples, unfitted, settings, screen, task.answers), unfitted
+    return audit(examples, unfitted, settings, screen, task.answers), unfitted, task
 
 
 def read_for(data: Any, task: Task, settings: Settings) -> tuple[Examples, Input]:

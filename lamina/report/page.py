@@ -15,6 +15,7 @@ from lamina.report.choices import choices_section
 from lamina.report.classes import classes_section
 from lamina.report.html import table, text
 from lamina.report.inside import inside_section
+from lamina.report.numbers import numbers_section
 from lamina.report.people import people_section
 from lamina.report.plots import against_size, learning_curves, score_bars
 from lamina.report.texts import texts_section
@@ -34,7 +35,7 @@ CURVE = "curve.json"
 FINDINGS = 20
 KINDS = {
     "classes": classes_section, "people": people_section, "texts": texts_section, "transcripts": transcripts_section,
-    "choices": choices_section,
+    "choices": choices_section, "numbers": numbers_section,
 }  # fmt: skip
 """The section about single test examples, by the kind of facts."""
 

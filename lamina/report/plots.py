@@ -12,6 +12,7 @@ from typing import Any
 INK = "#808080"
 COLORS = {"deep": "#3b82f6", "classical": "#d97706", "borrowed": "#10b981", "trivial": "#9ca3af"}
 WIDE, HIGH = 5.2, 2.8
+MOST_POINTS = 2_000
 RC: dict[Any, Any] = {
     "svg.fonttype": "none", "svg.hashsalt": "lamina", "font.family": "sans-serif", "font.size": 10,
     "text.parse_math": False,  # names of classes are no formulas
@@ -22,18 +23,19 @@ PALETTE = ("#3b82f6", "#d97706", "#10b981", "#dc2626", "#8b5cf6", "#a16207", "#e
 
 def score_bars(contenders: Sequence[dict[str, Any]]) -> str:
     """Score of each contender with its 95 % interval."""
+    times = 100 if contenders[0]["score"].get("unit", "%") else 1
 
     def draw(axes: Any) -> None:
         for place, each in enumerate(reversed(contenders)):
             score = each["score"]
-            value, low, high = (100 * score[name] for name in ("value", "low", "high"))
+            value, low, high = (times * score[name] for name in ("value", "low", "high"))
             color = COLORS.get(each["kind"], INK)
             axes.errorbar(value, place, xerr=[[value - low], [high - value]], fmt="o", color=color, capsize=4, markersize=7)
         axes.set_yticks(range(len(contenders)), [each["kind"] for each in reversed(contenders)])
         axes.set_ylim(-0.6, len(contenders) - 0.4)
-        axes.set_xlabel(f"{contenders[0]['score']['name']} in %, with 95 % interval")
+        axes.set_xlabel(f"{contenders[0]['score']['name']}{' in %' if times > 1 else ''}, with 95 % interval")
 
-    words = "; ".join(f"{each['kind']} {100 * each['score']['value']:.1f} %" for each in contenders)
+    words = "; ".join(f"{each['kind']} {times * each['score']['value']:.4g}{' %' if times > 1 else ''}" for each in contenders)
     return _svg(draw, f"{contenders[0]['score']['name'].capitalize()} by contender: {words}", high=1.8)
 
 
@@ -60,6 +62,21 @@ def against_size(points: Sequence[dict[str, Any]], by: str) -> str:
     last = points[-1]
     words = ", ".join(f"{kind} {100 * last['scores'][kind]:.1f} %" for kind in kinds if kind in last["scores"])
     return _svg(draw, f"Error against {by}; with {last['examples']} examples: {words}")
+
+
+def against_truth(wanted: Sequence[float], values: Sequence[float], unit: str) -> str:
+    """A point for each example, some thousand at most: what is true across, what was told upwards."""
+    every = max(1, len(wanted) // MOST_POINTS)
+    across, up = list(wanted)[::every], list(values)[::every]
+
+    def draw(axes: Any) -> None:
+        low, high = min(across), max(across)
+        axes.plot([low, high], [low, high], color=INK, linewidth=1)
+        axes.plot(across, up, ".", color=COLORS["deep"], markersize=3, alpha=0.5)
+        axes.set_xlabel(f"true{', ' + unit if unit else ''}")
+        axes.set_ylabel("told")
+
+    return _svg(draw, f"What was told against what is true, for {len(across)} test examples", high=3.4)
 
 
 def reliability(probabilities: Sequence[float], right: Sequence[bool], bins: int = 10) -> tuple[str, float]:

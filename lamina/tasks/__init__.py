@@ -5,12 +5,12 @@ from __future__ import annotations
 from lamina.errors import UsageError, did_you_mean, sentence
 from lamina.task import Task
 from lamina.tasks.language.task import LANGUAGE
-from lamina.tasks.recognize.task import RECOGNIZE
+from lamina.tasks.recognize.task import NUMBER, RECOGNIZE
 from lamina.tasks.recommend.task import RECOMMEND
 from lamina.tasks.transcribe.task import TRANSCRIBE
 from lamina.tasks.verify.task import VERIFY
 
-TASKS = {task.name: task for task in (RECOGNIZE, VERIFY, TRANSCRIBE, RECOMMEND, LANGUAGE)}
+TASKS = {task.name: task for task in (RECOGNIZE, NUMBER, VERIFY, TRANSCRIBE, RECOMMEND, LANGUAGE)}
 
 
 def find_task(name: str) -> Task:

@@ -18,6 +18,7 @@ from lamina.outputs import ClassesOutput, Output
 from lamina.settings import Settings
 from lamina.task import Recipe, Task
 from lamina.tasks.recognize import answers
+from lamina.tasks.recognize.numbers import are_numbers, numbers_from
 
 SIZES = [16, 24, 32, 48, 64, 80, 96, 128, 192, 256]
 OPPONENTS = {
@@ -123,4 +124,6 @@ RECOGNIZE = Task(
     search=lambda input: fit_texts if isinstance(input, TextInput) else None,
     decisions=_decisions,
     remarks=answers.remarks,
+    turned=lambda examples: NUMBER if are_numbers(examples) else None,
 )
+NUMBER: Task = numbers_from(RECOGNIZE)
