@@ -126,7 +126,7 @@ def measure_people() -> dict[str, Any]:
             model = lamina.train(table, task="verify", screen=Screen(), **budget, **paths)
             opened = inside.layers(model)
             told = json.loads((Path(model.card["run"]) / "report.json").read_text())
-            _figure(f"probes-{name}", probes_by_layer(opened["probes"], opened["control"], people=True))
+            _figure(f"probes-{name}", probes_by_layer(opened["probes"], opened["control"], "people"))
             _figure(f"det-{name}", error_tradeoff(told["rates"], told["rejects"]))
             if drawn := bool(opened["seen"]) and name == "faces":  # of sounds they are too narrow to show anything
                 _filters(opened["seen"]["values"], FIGURES / f"filters-{name}.png")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import functools
 import json
 import math
 import os
@@ -30,6 +31,7 @@ from lamina.explain import (
     open_unit,
     plan_of,
     probe_layers,
+    probe_letters,
     probe_people,
     replay,
     seen_filters,
@@ -44,7 +46,7 @@ from lamina.layers import Context, Same
 from lamina.metrics import paired_interval
 from lamina.model import Material, Model, load
 from lamina.networks import Network
-from lamina.outputs import ClassesOutput
+from lamina.outputs import CharactersOutput, ClassesOutput
 from lamina.pipeline.records import gather
 from lamina.report import run_of, write_report
 from lamina.report.film import check_film, write_film
@@ -142,8 +144,9 @@ def layers_seconds(model: Model) -> float:
 def _probed(model: Model, control: Network | None, feed: Feed, learned: np.ndarray, tested: np.ndarray, held_out: bool) -> dict[str, Any]:
     """What straight lines read after each layer, with the maps of some."""
     together, classes = model.output.together, isinstance(model.output, ClassesOutput)
-    probe = probe_people if together else probe_layers
-    probes = probe(model.network, feed, learned, tested) if classes or (together and held_out) else []
+    speech = isinstance(model.output, CharactersOutput)
+    probe: Any = probe_people if together else functools.partial(probe_letters, listener=model.network) if speech else probe_layers
+    probes = probe(model.network, feed, learned, tested) if classes or ((speech or together) and held_out) else []
     others = probe(control, feed, learned, tested) if probes and control is not None else []
     gain = paired_interval(probes[-2].right, others[-2].right, 0.95) if classes and held_out and len(others) > 1 else None
     hidden = range(max(1, len(probes) - 1)) if probes and classes else []
@@ -159,7 +162,7 @@ def _probed(model: Model, control: Network | None, feed: Feed, learned: np.ndarr
         "probes": told(probes),
         "control": told(others),
         "gain": gain,
-        "probed": {"learned": len(learned), "tested": len(tested), "held_out": held_out, "people": together},
+        "probed": {"learned": len(learned), "tested": len(tested), "held_out": held_out, "people": together, "letters": speech},
         "maps": {
             "labels": list(getattr(model.output, "labels", ())),
             "truths": [feed.targets[index] for index in tested[:MAPPED]] if probes and classes else [],

@@ -95,6 +95,15 @@ def test_the_verdict_the_report_and_the_layers_are_there(speech):
     assert speakers and set(split["parts"].values()) == {"train", "validation", "test"} and split["folds"] is None
 
 
+def test_letters_are_read_the_better_the_deeper(speech):
+    _, model = speech
+    found = model.layers()
+    scores = {each["name"]: each["score"] for each in found["probes"]}
+    assert found["probed"]["letters"] and scores["head"] > 0.7 and scores["norm"] > scores["input"] - 0.05
+    assert scores["norm"] > {each["name"]: each["score"] for each in found["control"]}["norm"]
+    assert "letters read" in (Path(model.card["run"]) / "report.html").read_text()
+
+
 def test_an_answer_does_not_depend_on_its_neighbors(speech):
     _, model = speech
     texts = [sentence_of(seed, 5) for seed in range(500, 506)]

@@ -26,6 +26,7 @@ from lamina.data.batches import Feed
 from lamina.layers import Context, Layer
 from lamina.metrics import equal_error_interval, trials_of, wilson_interval
 from lamina.networks import Network, build_network
+from lamina.outputs import CharactersOutput
 
 LOOKED_AT = 8
 """Examples whose gradients together give the receptive field."""
@@ -33,6 +34,8 @@ MAP = 4
 """Maps are averaged to at most so many rows and columns before a probe reads them …"""
 WIDEST = 1_024
 """… and signals beyond so many are read through a fixed random projection."""
+LETTERS = 4_000
+"""Letters that a probe of speech learns from, and as many that it is scored on."""
 BATCH = 64
 PASSED = 1_024
 """Examples on which the statistics of a network with random weights are measured."""
@@ -186,9 +189,23 @@ def probe_layers(network: Network, feed: Feed, learned: np.ndarray, tested: np.n
 
     The penalty is cross-validated on `learned`. Answers are classes.
     """
-    classes = classes_of(feed)
     y, wanted = (np.array([feed.targets[index] for index in part], np.int64) for part in (learned, tested))
     own, others = _signals(network, feed, learned, only), _signals(network, feed, tested, only)
+    return _read(own, y, others, wanted, classes_of(feed))
+
+
+def probe_letters(network: Network, feed: Feed, learned: np.ndarray, tested: np.ndarray, listener: Network) -> list[Probe]:
+    """How well a straight line tells which letter is said from each layer's signals at the step where it is heard, fitted on recordings
+    `learned`, scored on those of `tested`; `listener` is the trained network, which tells where each letter is."""
+    assert isinstance(feed.output, CharactersOutput)
+    (own, y), (others, wanted) = (_letters(network, feed, part, listener) for part in (learned, tested))
+    if len(np.unique(y)) < 2 or not len(wanted):
+        return []
+    return _read(own, y, others, wanted, len(feed.output.letters) + 1)
+
+
+def _read(own: dict[str, Tensor], y: np.ndarray, others: dict[str, Tensor], wanted: np.ndarray, classes: int) -> list[Probe]:
+    """A line per layer, from signals `own` with classes y, scored on `others`."""
     fold = deal_out(y, np.random.Generator(np.random.Philox(key=0)))
     found = []
     for name in list(own):
@@ -225,6 +242,35 @@ def probe_people(network: Network, feed: Feed, learned: np.ndarray, tested: np.n
         low, high = equal_error_interval(trials)
         found.append(Probe(name, 1 - trials.equal_error(), 1 - high, 1 - low, none, none))
     return found
+
+
+def _letters(network: Network, feed: Feed, examples: np.ndarray, listener: Network) -> tuple[dict[str, Tensor], np.ndarray]:
+    """(after each layer the signals at each letter [n, features], which letters these are), from as many recordings as give LETTERS."""
+    assert isinstance(feed.output, CharactersOutput)
+    found: dict[str, list[Tensor]] = {name: [] for name in network.layers}
+    letters: list[int] = []
+    with torch.no_grad():
+        for index in examples:
+            batch = feed.batch(np.array([index]))
+            steps, context = listener(batch.x.cpu(), batch.context)
+            places = feed.output.places(steps, context, [feed.targets[index]])[0]
+            if not places or len(letters) >= LETTERS:
+                continue
+            letters += [letter for letter, _ in places]
+            at = torch.tensor([place for _, place in places])
+            for name, x, _ in network.walk(batch.x.cpu(), batch.context):
+                found[name].append(_at_steps(x.float(), at, steps.shape[1]))
+    return {name: torch.cat(each) for name, each in found.items() if each}, np.array(letters, np.int64)
+
+
+def _at_steps(x: Tensor, at: Tensor, steps: int) -> Tensor:
+    """[n, features] of the only recording of x at the steps `at`; of a picture of sound the frames that a step is made of, side by side."""
+    if x.ndim == 3:
+        return x[0, at.clamp_max(x.shape[1] - 1)]
+    frames = x[0].flatten(0, 1).T  # [F, C * B]
+    each = max(1, -(-len(frames) // steps))
+    places = (at[:, None] * each + torch.arange(each)).clamp_max(len(frames) - 1)
+    return frames[places].flatten(1)[:, :WIDEST]
 
 
 def _flat(read: Tensor) -> np.ndarray:

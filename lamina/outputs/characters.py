@@ -123,6 +123,14 @@ class CharactersOutput(Output):
     def decode(self, values: Tensor, context: Context) -> list[Transcript]:
         return [self._transcript(steps) for steps in self._steps(values, context)]
 
+    def places(self, values: Tensor, context: Context, targets: Sequence[Sequence[int]]) -> list[list[tuple[int, int]]]:
+        """(letter, step at which it is heard) of each letter of the texts `targets`; empty where a text is longer than its recording."""
+        found = []
+        for steps, letters in zip(self._steps(values, context), targets, strict=True):
+            heard = aligned(steps, list(letters))
+            found.append([(letter, step) for letter, (step, _) in zip(letters, heard, strict=False)])
+        return found
+
     def joined(self, parts: Sequence[Tensor], overlap: int) -> Tensor:
         """Steps [T, count] of windows that overlap by so many, in one: of an overlap the first half is taken from the earlier window."""
         kept = []

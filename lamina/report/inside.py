@@ -60,20 +60,26 @@ def _layers(found: dict[str, Any]) -> str:
         for each in found["layers"]
     ]
     head = ["layer", "kind", "puts out", "weights", "sees of the input", "of the FLOPs"]
-    head += ["people told apart" if found["probed"].get("people") else "a line reads"] * bool(probes)
+    head += [next((told for name, told in READ.items() if found["probed"].get(name)), "a line reads")] * bool(probes)
     head += ["with random weights"] * bool(control)
     return table(head, rows, words=(0, 1))
+
+
+READ = {"people": "people told apart", "letters": "letters read"}
+CAPTIONS = {
+    "people": "How well a linear projection of each layer's signals tells apart people whom nothing was fitted on: 100 % minus the equal "
+    "error rate; a guess is 50 %.",
+    "letters": "Sounds become letters: which letter is said, read by a straight line from each layer's signals where it is heard, in "
+    "recordings on which nothing was fitted.",
+}
 
 
 def _probes(found: dict[str, Any]) -> str:
     if not found["probes"]:
         return ""
-    people = found["probed"].get("people", False)
-    caption = (
-        "<figcaption>How well a linear projection of each layer's signals tells apart people whom nothing was fitted on: 100 % minus "
-        "the equal error rate; a guess is 50 %.</figcaption>"
-    )
-    return f"<figure>{probes_by_layer(found['probes'], found['control'], people)}{caption * people}</figure>"
+    kind = next((name for name in READ if found["probed"].get(name)), "")
+    caption = f"<figcaption>{CAPTIONS[kind]}</figcaption>" if kind else ""
+    return f"<figure>{probes_by_layer(found['probes'], found['control'], kind)}{caption}</figure>"
 
 
 def _maps(found: dict[str, Any]) -> str:

@@ -146,9 +146,9 @@ def alike_plot(edges: Sequence[float], same: Sequence[int], other: Sequence[int]
     return _svg(draw, "How alike two examples are: strangers and pairs of one person")
 
 
-def probes_by_layer(trained: Sequence[dict[str, Any]], control: Sequence[dict[str, Any]], people: bool = False) -> str:
-    """How much of the answer a straight line reads after each layer (of `people`: how well it tells them apart), with 95 % intervals,
-    beside random weights."""
+def probes_by_layer(trained: Sequence[dict[str, Any]], control: Sequence[dict[str, Any]], kind: str = "") -> str:
+    """How much of the answer a straight line reads after each layer (kind "people": how well it tells them apart; "letters"), with 95 %
+    intervals, beside random weights."""
 
     def draw(axes: Any) -> None:
         places = range(len(trained))
@@ -159,7 +159,8 @@ def probes_by_layer(trained: Sequence[dict[str, Any]], control: Sequence[dict[st
             reach = [[100 * (each["score"] - each["low"]) for each in probes], [100 * (each["high"] - each["score"]) for each in probes]]
             axes.errorbar(places, scores, yerr=reach, fmt="o-", color=color, label=label, capsize=3, markersize=5)
         axes.set_xticks(places, [each["name"] for each in trained], rotation=30, ha="right")
-        axes.set_ylabel("people told apart, 100 - EER in %" if people else "a straight line reads, in %")
+        labels = {"people": "people told apart, 100 - EER in %", "letters": "letters read, in %"}
+        axes.set_ylabel(labels.get(kind, "a straight line reads, in %"))
         axes.legend(frameon=False, labelcolor=INK)
 
     ends = f"{100 * trained[-1]['score']:.0f} %" + (f", {100 * control[-1]['score']:.0f} % with random weights" if control else "")
