@@ -41,12 +41,12 @@ from lamina.explain import (
     with_random_weights,
 )
 from lamina.explain.layers import BATCH, LOOKED_AT
-from lamina.inputs import TextInput
 from lamina.layers import Context, Same
 from lamina.metrics import paired_interval
 from lamina.model import Material, Model, load
 from lamina.networks import Network
 from lamina.outputs import CharactersOutput, ClassesOutput
+from lamina.pipeline.preparation import Prepared
 from lamina.pipeline.records import gather
 from lamina.report import run_of, write_report
 from lamina.report.film import check_film, write_film
@@ -56,9 +56,8 @@ from lamina.settings import cores
 from lamina.studies import read_again
 from lamina.tasks import find_task
 from lamina.training.events import read_events
-from lamina.training.run import open_run
+from lamina.training.run import Run, open_run
 from lamina.training.snapshots import FOLDER, MOMENTS, snapshots_of
-from lamina.training.windows import cut_into_windows
 
 PROBED = 2_000
 """Most examples that a probe learns from, and as many that it is scored on."""
@@ -409,12 +408,10 @@ def _material(model: Model, data: Any, screen: Screen) -> Material:
     torch.set_num_threads(cores(settings))
     input, task = model.input.single(), find_task(model.task)
     decoded = decode(report.examples.raws, [inspection.content for inspection in report.inspections], input, settings, screen)
-    if task.answers == "nothing":
-        assert isinstance(input, TextInput)
-        texts = [np.asarray(decoded.take([index])[0]) for index in range(len(report.examples))]
-        feed, names, parts = cut_into_windows(texts, report.examples.names, split.parts, input, model.output, torch.device("cpu"))
-        model.material = Material(feed, Split(parts, None, 0, []), names)
-        return model.material
     targets = [model.output.encode(answer) for answer in report.examples.answers]
-    model.material = Material(Feed(decoded, targets, input, model.output, torch.device("cpu")), split, list(report.examples.names))
+    feed, names = Feed(decoded, targets, input, model.output, torch.device("cpu")), list(report.examples.names)
+    if task.arrange is not None:
+        arranged = task.arrange(Prepared(task, settings, report, split, feed, Run(Path(model.card["run"]))), Screen(quiet=True))
+        feed, split, names = arranged.feed, arranged.split, list(arranged.examples.names)
+    model.material = Material(feed, split, names)
     return model.material

@@ -110,6 +110,10 @@ class Evaluation:
     """The paired comparison with another system's answers."""
 
 
+WINDOWS = 8
+"""Windows of a long value that are computed at once."""
+
+
 class Material(NamedTuple):
     """The examples of a training as its own input reads them, their split and their names."""
 
@@ -372,9 +376,10 @@ class Model:
                 yield next(answers)
                 continue
             steps = []
-            for window in its:
-                found = next(each_batch(self.network, self.input, self.output, self._batches([window]), self.precision))
-                steps.append(found.values[0])
+            some = (self.batch_of(its[first : first + WINDOWS]) for first in range(0, len(its), WINDOWS))
+            for found in each_batch(self.network, self.input, self.output, some, self.precision):
+                lengths = [found.values.shape[1]] * len(found) if found.context.lengths is None else found.context.lengths.tolist()
+                steps += [row[:length] for row, length in zip(found.values, lengths, strict=True)]
             yield self.output.decode(self.output.joined(steps, self.input.overlap)[None], Context())[0]
 
     def read_some(self, raws: Sequence[Raw]) -> tuple[list[np.ndarray], list[str | None]]:

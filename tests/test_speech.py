@@ -25,6 +25,7 @@ from lamina.metrics import changes, edits
 from lamina.networks import Network, speech_net
 from lamina.outputs import CharactersOutput, Progress, spoken
 from lamina.outputs.beam import aligned, best_path, search
+from lamina.outputs.characters import cuts_of
 from lamina.outputs.sentences import BEGIN, Sentences
 from lamina.screen import Screen
 from lamina.settings import Settings
@@ -132,6 +133,15 @@ def test_long_recordings_are_heard_in_windows(speech):
     wanted = " ".join(texts).split()
     assert edits(answer.label.split(), wanted) / len(wanted) < 0.35
     assert answer.words[-1].end > 0.9 * len(wave) / RATE and all(a.start < b.start for a, b in itertools.pairwise(answer.words))
+
+
+def test_long_texts_are_made_piece_by_piece():
+    steps = np.full((2_600, 3), -5.0)
+    steps[:, 0] = -0.01
+    assert cuts_of(steps[:900]) == [0, 900]
+    steps[400:1_400, 0], steps[400:1_400, 1] = -5.0, -0.01  # somebody speaks without a pause
+    cuts = cuts_of(steps)
+    assert cuts[0] == 0 and cuts[-1] == 2_600 and all(0 < b - a <= 1_000 for a, b in itertools.pairwise(cuts)) and 250 <= cuts[1] <= 400
 
 
 def test_evaluate_and_the_commands(speech, tmp_path):

@@ -91,6 +91,7 @@ class AudioInput(Input):
     plural: ClassVar[str] = "recordings"
     suffixes: ClassVar[tuple[str, ...]] = tuple(SUFFIX_FORMATS)
     draws: ClassVar[int] = 5
+    most_seconds: ClassVar[float] = LONGEST
 
     rate: int = 0
     """Samples a second."""
@@ -147,7 +148,7 @@ class AudioInput(Input):
     def wave(self, raw: Raw) -> np.ndarray:
         """int16 of any length, at the input's rate. Raises DataError."""
         try:
-            return _as_int16(_decode(raw).at(self.rate))
+            return _as_int16(_decode(raw, self.most_seconds).at(self.rate))
         except (_Unusable, OSError, ValueError, RuntimeError, MemoryError) as error:
             raise DataError(
                 sentence(f"The recording {name_of(raw)}", "be readable", str(error), "Open it in a player and save it again.")
@@ -334,8 +335,8 @@ class _Sound(NamedTuple):
         return np.asarray(soxr.resample(self.wave, self.rate, rate))
 
 
-def _decode(raw: Raw) -> _Sound:
-    """Raises _Unusable, or what the decoder raises."""
+def _decode(raw: Raw, longest: float = LONGEST) -> _Sound:
+    """Raises _Unusable, or what the decoder raises; of recordings of more than `longest` seconds, too."""
     if isinstance(raw, tuple) and len(raw) == 2:
         return _from_array(*raw)
     if not isinstance(raw, (FileRaw, ZipRaw, bytes)):
@@ -347,11 +348,11 @@ def _decode(raw: Raw) -> _Sound:
     content = raw if isinstance(raw, bytes) else raw.read(LARGEST_FILE)
     with soundfile.SoundFile(io.BytesIO(content)) as file:
         rate, told = file.samplerate, file.frames
-        if told > LONGEST * rate:
-            raise _Unusable("over-large", f"{told / rate / 3600:.1f} hours in one file, more than {LONGEST / 3600:g}")
+        if told > longest * rate:
+            raise _Unusable("over-large", f"{told / rate / 3600:.1f} hours in one file, more than {longest / 3600:g}")
         if told > MOST_SAMPLES or rate > MOST_RATE:
             raise _Unusable("over-large", f"{told} samples at {rate} a second")
-        wave = np.concatenate([np.empty(0, np.float32), *(block.mean(1) for block in _blocks(file))])
+        wave = np.concatenate([np.empty(0, np.float32), *(block.mean(1) for block in _blocks(file, longest))])
         made = _Sound(wave, rate, file.channels, file.format)
     cut = _cut_off(content, made.format)
     if cut or (made.format == "FLAC" and len(wave) < told):
@@ -361,8 +362,8 @@ def _decode(raw: Raw) -> _Sound:
     return made
 
 
-def _blocks(file: Any) -> Any:
-    left = min(int(LONGEST * file.samplerate), MOST_SAMPLES)
+def _blocks(file: Any, longest: float) -> Any:
+    left = min(int(longest * file.samplerate), MOST_SAMPLES)
     while left > 0 and len(block := file.read(min(left, 1 << 20), dtype="float32", always_2d=True)):
         left -= len(block)
         yield block

@@ -21,6 +21,8 @@ from lamina.layers.speech import SHORTENED
 SPEECH_BANDS = 80
 LONGEST_LEARNED = 40.0
 """Seconds: a longer recording is not learned from, for nobody says where in it each word is."""
+LONGEST_HEARD = 14_400.0
+"""Seconds: so long may be what is only to be transcribed."""
 WINDOW, OVERLAP = 30.0, 4.0
 """Seconds that are heard at once of a long recording, and by which one window reaches into the next."""
 SLOWEST, FASTEST = 0.9, 1.1
@@ -38,6 +40,7 @@ class SpeechInput(AudioInput):
     draws: ClassVar[int] = 6
     overlap: ClassVar[int] = round(OVERLAP / (SHORTENED * HOP))
     ragged: ClassVar[bool] = True
+    most_seconds: ClassVar[float] = LONGEST_HEARD
 
     bands: int = SPEECH_BANDS
 

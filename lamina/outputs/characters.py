@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
 import unicodedata
@@ -25,6 +26,8 @@ STEP_SECONDS = 0.04
 """From one step of the answering layer to the next: four frames of 10 ms."""
 AGREEMENT = 0.2
 """What it counts that two masked views of a recording are heard alike (Yao et al. 2025, CR-CTC, https://arxiv.org/abs/2410.05101)."""
+CUT_FROM, CUT_AFTER = 1_000, 250
+"""Steps (of 40 ms) of a recording that are made a text at once, and after which it may be cut where it is longer."""
 MOST_LETTERS = 5_000
 WEIGHTS, BONUSES = (0.0, 0.2, 0.35, 0.5, 0.7, 0.9, 1.2), (-1.0, 0.0, 1.0, 2.0, 3.0)
 """What words count against what is heard, and each word for itself: chosen on held-out recordings …"""
@@ -172,6 +175,19 @@ class CharactersOutput(Output):
         return " ".join("".join(self.letters[letter - 1] for letter in letters if letter > 0).split())
 
     def _transcript(self, steps: np.ndarray) -> Transcript:
+        """Of a long recording piece by piece."""
+        pieces = [(first, self._piece(steps[first:end])) for first, end in itertools.pairwise(cuts_of(steps))]
+        if len(pieces) == 1:
+            return pieces[0][1]
+        later = [
+            replace(word, start=word.start + first * STEP_SECONDS, end=word.end + first * STEP_SECONDS)
+            for first, piece in pieces
+            for word in piece.words
+        ]
+        text, heard = (" ".join(each for each in told if each) for told in zip(*((p.label or "", p.heard) for _, p in pieces), strict=True))
+        return Transcript(text, _mean_confidence(later), words=tuple(later), heard=heard)
+
+    def _piece(self, steps: np.ndarray) -> Transcript:
         text = heard = self.text(best_path(steps))
         if self.weight and len(steps):
             text = search(steps, self.letters, self.sentences, self.weight, self.bonus)[0].text
@@ -183,9 +199,7 @@ class CharactersOutput(Output):
             chance = math.exp(sum(each for _, each in own) / max(1, len(own)))
             words.append(Word(word, own[0][0] * STEP_SECONDS, (own[-1][0] + 1) * STEP_SECONDS, chance))
             first += len(word) + 1
-        letters = sum(len(word.text) for word in words)
-        sure = math.exp(sum(len(word.text) * math.log(max(word.confidence, 1e-9)) for word in words) / letters) if letters else 0.0
-        return Transcript(text, sure, words=tuple(words), heard=heard)
+        return Transcript(text, _mean_confidence(words), words=tuple(words), heard=heard)
 
     def state(self) -> dict[str, Any]:
         return {"letters": list(self.letters), "sentences": self.sentences.state(), "weight": self.weight, "bonus": self.bonus}
@@ -201,6 +215,31 @@ class CharactersOutput(Output):
             raise ModelFileError(sentence("The output of the model", "have letters and two numbers", list(state)))
         weight, bonus = (float(value or 0) for value in numbers)
         return cls(tuple(letters or ()), Sentences.from_state(state.get("sentences")), weight, bonus)
+
+
+def cuts_of(steps: np.ndarray) -> list[int]:
+    """Where a long recording's steps [T, count] are cut: in the middle of the longest silence (blanks) of each stretch; 0 and T first and
+    last."""
+    cuts = [0]
+    silent = steps[:, 0] > math.log(0.5) if len(steps) else np.zeros(0, bool)
+    while len(steps) - cuts[-1] > CUT_FROM:
+        first, end = cuts[-1] + CUT_AFTER, cuts[-1] + CUT_FROM
+        runs, start = [], None
+        for place in range(first, end + 1):
+            if place < end and silent[place]:
+                start = place if start is None else start
+            elif start is not None:
+                runs.append((place - start, start))
+                start = None
+        length, start = max(runs, default=(0, end))
+        cuts.append(start + length // 2)
+    return [*cuts, len(steps)]
+
+
+def _mean_confidence(words: Sequence[Word]) -> float:
+    """The geometric mean over letters."""
+    letters = sum(len(word.text) for word in words)
+    return math.exp(sum(len(word.text) * math.log(max(word.confidence, 1e-9)) for word in words) / letters) if letters else 0.0
 
 
 def _wrong_words(found: str, wanted: str) -> int:

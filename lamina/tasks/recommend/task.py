@@ -58,7 +58,7 @@ def _arrange(prepared: Prepared, screen: Screen) -> Prepared:
     feed, settings = prepared.feed, prepared.settings
     input, output = feed.input, feed.output
     assert isinstance(input, HistoryInput) and isinstance(output, ItemsOutput)
-    if settings.titles:
+    if settings.titles and not input.titles:
         found = read_titles(settings.titles, settings, input.items)
         input = replace(input, titles=tuple(found.get(name) or name for name in input.items), numbers={})
         screen.say(f"Titles      of {len(found):,} of {len(input.items):,} items, from {settings.titles}")
