@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lamina.data.choices import read_rows_of_choices
+from lamina.data.choices import read_rows_of_choices, read_titles
 from lamina.errors import DataError, UsageError, did_you_mean, sentence
 from lamina.inputs import HistoryInput
 from lamina.outputs import ItemsOutput
@@ -25,6 +25,8 @@ MOST_LISTED = 1_000
 BECAUSE_OF = 50
 """Choices of a history, the last ones, that are left out in turn to see what a recommendation rests on."""
 STEPS_AT_ONCE = 1 << 14
+ALIKE = 10
+"""Known items that stand for a new one."""
 
 
 @dataclass(frozen=True)
@@ -48,10 +50,13 @@ def recommend(
     top: int = 10,
     exclude: Sequence[str] = (),
     because: int = 2,
+    new: Any = None,
 ) -> list[Recommendation]:
     """The `top` items after the history `items` (names or titles, the latest last), or after that of `user` in `data` (the table that the
     model learned from, where it is still there). An empty history gets what histories begin with. `exclude`: items that are not to be
-    listed; `because`: how many choices are named that a recommendation rests on. Raises UsageError, DataError."""
+    listed; `because`: how many choices are named that a recommendation rests on; `new`: a table like that of the titles, with items that
+    training does not know: each is scored as the known items whose titles and what else is said of them are most like its own. Raises
+    UsageError, DataError."""
     input, _ = _parts(model)
     if not 1 <= top <= MOST_LISTED:
         raise UsageError(sentence("--top", f"be between 1 and {MOST_LISTED}", top))
@@ -68,10 +73,35 @@ def recommend(
     best = scores.topk(min(top, int(torch.isfinite(scores).sum())))
     numbers = [int(number) for number in best.indices]
     reasons = _reasons(model, history, numbers, because) if because and len(history) > 1 else [()] * len(numbers)
-    return [
+    found = [
         Recommendation(input.items[number - 1], input.title(number), float(score), why)
         for number, score, why in zip(numbers, best.values.tolist(), reasons, strict=True)
     ]
+    if new is not None:
+        found = sorted([*found, *_new_ones(model, scores_after(model, [history], seen_too=True)[0], new)], key=lambda each: -each.score)
+    return found[:top]
+
+
+def _new_ones(model: Model, scores: Tensor, table: Any) -> list[Recommendation]:
+    """Items that training does not know, each with the mean score of the known ones most like it by words, weighed by how alike."""
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
+    input, _ = _parts(model)
+    found = {item: told for item, told in read_titles(table, _settings_of(model)).items() if item not in input.numbers}
+    if not found:
+        return []
+    if not input.titles:
+        raise UsageError(sentence("--new", "be given to a model that was trained with --titles", "one without"))
+    known = [f"{title} {about}" for title, about in zip(input.titles, input.about or [""] * len(input.titles), strict=True)]
+    words = TfidfVectorizer(sublinear_tf=True).fit(known)
+    alike = words.transform([f"{title} {about}" for title, about in found.values()]) @ words.transform(known).T
+    made = []
+    for row, (item, (title, _)) in zip(alike.toarray(), found.items(), strict=True):
+        near = np.argsort(-row)[:ALIKE]
+        if row[near].sum() > 0:
+            worth = float((row[near] * scores.numpy()[near + 1]).sum() / row[near].sum())
+            made.append(Recommendation(item, title or item, worth, tuple(input.title(int(place) + 1) for place in near[:1])))
+    return made
 
 
 def split_titles(text: str) -> list[str]:
@@ -96,15 +126,15 @@ def history_of(model: Model, user: str, data: Any = None) -> np.ndarray:
     return np.array([0, *(input.numbers[name] for name in names if name in input.numbers)], np.int64)
 
 
-def scores_after(model: Model, histories: Sequence[np.ndarray]) -> Tensor:
-    """float32 [n, count] of all items after each history; what is not to be recommended at minus infinity."""
+def scores_after(model: Model, histories: Sequence[np.ndarray], seen_too: bool = False) -> Tensor:
+    """float32 [n, count] of all items after each history; what is not to be recommended at minus infinity, unless `seen_too`."""
     input, output = _parts(model)
     x, context = input.collate(histories)
     network = model.network.eval()
     with torch.inference_mode():
         hidden, after = network.hidden(x, context)
-        found = output.scores(x, hidden, network.head, after.lengths)
-        if not output.again:  # what was chosen before the stretch that the network sees
+        found = output.scores(torch.zeros_like(x) if seen_too else x, hidden, network.head, after.lengths)
+        if not output.again and not seen_too:  # what was chosen before the stretch that the network sees
             for row, history in zip(found, histories, strict=True):
                 row[torch.from_numpy(history)] = -torch.inf
     return found

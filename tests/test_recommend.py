@@ -86,6 +86,14 @@ def test_lists_by_title_with_reasons_and_without_history(shop):
         model.recommend("Film 0")
 
 
+def test_new_items_stand_where_those_like_them_do(shop, tmp_path):
+    _, model = shop
+    (tmp_path / "new.csv").write_text("item,title\nn1,Film 06 again\nn2,Something else entirely\ni3,known\n")
+    found = {each.item: each for each in model.recommend(["i3", "i4", "i5"], top=40, new=str(tmp_path / "new.csv"))}
+    assert "n1" in found and "n2" not in found and found["n1"].because == ("Film 06 (1990)",)
+    assert abs(found["n1"].score - found["i6"].score) < 0.5 * (found["i6"].score - min(each.score for each in found.values()))
+
+
 def test_users_of_the_table_and_everybody_at_once(shop, tmp_path):
     folder, model = shop
     mine = model.recommend(user="u7", top=6)
@@ -213,9 +221,10 @@ def test_dates_and_data_frames(tmp_path):
 
 def test_titles(tmp_path):
     (tmp_path / "t.csv").write_text("item,title,year\na,Alien,1979\nzzz,No,1\n")
-    assert read_titles(str(tmp_path / "t.csv"), Settings(), ["a", "b"]) == {"a": "Alien"}
-    with pytest.raises(DataError, match="name some of the items"):
-        read_titles(str(tmp_path / "t.csv"), Settings(), ["q"])
+    assert read_titles(str(tmp_path / "t.csv"), Settings()) == {"a": ("Alien", "1979"), "zzz": ("No", "1")}
+    (tmp_path / "wrong.csv").write_text("item,year\na,1979\n")
+    with pytest.raises(DataError, match="have a column title"):
+        read_titles(str(tmp_path / "wrong.csv"), Settings())
     assert split_titles('Alien, "Good, the Bad", Brazil') == ["Alien", "Good, the Bad", "Brazil"]
 
 
@@ -301,7 +310,7 @@ def test_neighbors_and_factors_are_their_formulas():
 def test_hostile_states_are_refused():
     for state in (
         {},
-        {"items": ["a", "a"], "titles": [], "longest": 5},
+        {"items": ["a", "a"], "titles": [], "about": [], "longest": 5},
         {"items": ["a"], "titles": ["x", "y"], "longest": 5},
         {"items": ["a"], "titles": [], "longest": 0},
     ):

@@ -20,6 +20,7 @@ def recommend(
     top: Annotated[int, typer.Option(help="So many items.")] = 10,
     exclude: Annotated[list[str] | None, typer.Option(help="An item that is not to be listed; may be given several times.")] = None,
     because: Annotated[int, typer.Option(help="So many choices are named that a recommendation rests on; 0: none.")] = 2,
+    new: Annotated[str, typer.Option(help="A table like --titles with items that training does not know: they are ranked, too.")] = "",
     data: Annotated[str, typer.Option(help="A table of choices; default the one that was learned from.")] = "",
     out: Annotated[str, typer.Option(help="Lists for all users of the table, written to a .parquet, .csv, .tsv or .jsonl.")] = "",
     json_: Json = False,
@@ -34,7 +35,7 @@ def recommend(
         count = _write_all(opened, data, top, Path(out))
         print_json({"users": count, "file": out}) if json_ else print(f"Lists of {count:,} users written to {out}")
         return
-    found = ask(opened, items=items, user=user, data=data or None, top=top, exclude=exclude or (), because=because)
+    found = ask(opened, items=items, user=user, data=data or None, top=top, exclude=exclude or (), because=because, new=new or None)
     if json_:
         print_json([dataclasses.asdict(each) for each in found])
         return

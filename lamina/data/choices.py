@@ -324,16 +324,15 @@ def _held_out(
     return Examples(name, names, raws, answers, parts, [""] * len(names), tuple(findings), (told, *notes), sense="history")
 
 
-def read_titles(source: str, settings: Settings, items: Sequence[str]) -> dict[str, str]:
-    """Title by item, of the items that the table names. Raises DataError, UsageError."""
+def read_titles(source: str, settings: Settings) -> dict[str, tuple[str, str]]:
+    """(title, everything else that a table says of it, as words) by item. Raises DataError, UsageError."""
     header, rows, where = _rows(source)
     item = _column(header, "item", settings.item if settings.item in header else "", where)
     by_name = {name.split(":")[0].strip().lower(): place for place, name in reversed(list(enumerate(header)))}
     title = next((by_name[name] for name in TITLE_COLUMNS if name in by_name), None)
     if title is None or item is None:
         raise DataError(sentence(f"The titles {where}", "have a column title (or name)", "columns " + ", ".join(header)))
-    known = set(items)
-    found = {_text(row[item]): _text(row[title]) for row in rows if len(row) == len(header) and _text(row[item]) in known}
-    if not found:
-        raise DataError(sentence(f"The titles {where}", "name some of the items", "none", f"An item looks like {next(iter(items), '')}."))
-    return found
+    others = [place for place in range(len(header)) if place not in (item, title)]
+    return {
+        _text(row[item]): (_text(row[title]), " ".join(_text(row[place]) for place in others)) for row in rows if len(row) == len(header)
+    }

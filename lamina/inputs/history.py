@@ -40,6 +40,8 @@ class HistoryInput(Input):
     """The names of items 1, 2, …"""
     titles: tuple[str, ...] = ()
     """Their titles, where they are known: empty, or one each."""
+    about: tuple[str, ...] = ()
+    """What else is known of them, as words: empty, or one each."""
     longest: int = 0
     numbers: dict[str, int] = field(default_factory=dict, compare=False, repr=False)
 
@@ -70,17 +72,17 @@ class HistoryInput(Input):
         return f"{len(self.items):,} items that the training part knows; of a history the last {self.longest} are seen"
 
     def state(self) -> dict[str, Any]:
-        return {"items": list(self.items), "titles": list(self.titles), "longest": self.longest}
+        return {"items": list(self.items), "titles": list(self.titles), "about": list(self.about), "longest": self.longest}
 
     @classmethod
     def from_state(cls, state: dict[str, Any]) -> HistoryInput:
         """Raises ModelFileError when `state` is not one."""
-        items, titles, longest = (state.get(name) for name in ("items", "titles", "longest"))
-        good = all(isinstance(each, list) and all(isinstance(name, str) for name in each) for each in (items, titles))
-        good = good and 1 <= len(items or []) <= MOST_ITEMS and len(titles or []) in (0, len(items or []))
+        items, titles, about, longest = (state.get(name) for name in ("items", "titles", "about", "longest"))
+        good = all(isinstance(each, list) and all(isinstance(name, str) for name in each) for each in (items, titles, about))
+        good = good and 1 <= len(items or []) <= MOST_ITEMS and {len(titles or []), len(about or [])} <= {0, len(items or [])}
         if not good or len(set(items or [])) != len(items or []) or not (isinstance(longest, int) and 1 <= longest <= 100_000):
             raise ModelFileError(sentence("The histories of the model", "have items with different names, and a length", list(state)))
-        return cls(tuple(items or ()), tuple(titles or ()), longest)
+        return cls(tuple(items or ()), tuple(titles or ()), tuple(about or ()), longest)
 
     # ------------------------------------------------------------ reading
 

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from lamina.classical.choices import CHOICE_OPPONENTS, fit_choices, trivial_choice
 from lamina.data.choices import read_choices, read_titles
+from lamina.errors import DataError, sentence
 from lamina.inputs import HistoryInput, Input
 from lamina.layers import Tokens
 from lamina.networks import Network, transformer
@@ -59,9 +60,13 @@ def _arrange(prepared: Prepared, screen: Screen) -> Prepared:
     input, output = feed.input, feed.output
     assert isinstance(input, HistoryInput) and isinstance(output, ItemsOutput)
     if settings.titles and not input.titles:
-        found = read_titles(settings.titles, settings, input.items)
-        input = replace(input, titles=tuple(found.get(name) or name for name in input.items), numbers={})
-        screen.say(f"Titles      of {len(found):,} of {len(input.items):,} items, from {settings.titles}")
+        found = read_titles(settings.titles, settings)
+        if not (known := sum(name in found for name in input.items)):
+            got = f"none; an item looks like {input.items[0]}"
+            raise DataError(sentence(f"The titles {settings.titles}", "name some of the items", got))
+        titles, about = zip(*(found.get(name, (name, "")) for name in input.items), strict=True)
+        input = replace(input, titles=tuple(title or name for title, name in zip(titles, input.items, strict=True)), about=about)
+        screen.say(f"Titles      of {known:,} of {len(input.items):,} items, from {settings.titles}")
     learned = prepared.split.indices("train")
     values = [np.asarray(value) for value in feed.values.take(learned)]
     chosen = sum(len(value) - 1 for value in values)
