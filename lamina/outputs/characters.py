@@ -121,7 +121,7 @@ class CharactersOutput(Output):
         found = [best_path(row) for row in self._steps(values, context)]
         wanted = [[int(each) for each in row if each >= 0] for row in target.tolist()]
         shares = [max(0.0, 1 - edits(one, other) / max(1, len(other))) for one, other in zip(found, wanted, strict=True)]
-        return torch.tensor(shares)
+        return torch.tensor(shares, device=values.device)
 
     def decode(self, values: Tensor, context: Context) -> list[Transcript]:
         return [self._transcript(steps) for steps in self._steps(values, context)]
@@ -164,6 +164,7 @@ class CharactersOutput(Output):
 
     def _steps(self, values: Tensor, context: Context) -> list[np.ndarray]:
         """Natural logarithms of probabilities [T, count] of each row, its padding left out: rows of zeros, where no lengths are told."""
+        values = values.detach().cpu()
         if context.lengths is not None:
             lengths = context.lengths.tolist()
         else:

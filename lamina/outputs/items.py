@@ -123,14 +123,14 @@ class ItemsOutput(Output):
         if target.ndim == 2 and target.shape[1]:
             wanted = target != NOTHING
             own = scores.gather(1, target.clamp_min(0))
-            ranks = torch.full(target.shape, torch.inf)
+            ranks = torch.full(target.shape, torch.inf, device=scores.device)
             for place in range(target.shape[1]):  # equal scores stand before what was chosen: a constant must not look good
                 better = (scores >= own[:, place, None]).sum(1).float()
                 ranks[:, place] = torch.where(torch.isfinite(own[:, place]) & (target[:, place] > 0), better, torch.inf)
             found[:, 2] = wanted.sum(1)
             found[:, 3 : 3 + target.shape[1]] = torch.where(wanted, ranks, 0.0)
-            gains = [gain_at(row[: int(many)].numpy(), int(many)) for row, many in zip(ranks, found[:, 2], strict=True)]
-            found[:, 0] = 1 - torch.tensor(gains)
+            each = zip(ranks.cpu().numpy(), found[:, 2].long().tolist(), strict=True)
+            found[:, 0] = 1 - torch.tensor([gain_at(row[:many], many) for row, many in each], device=scores.device)
         found[:, 1] = 1
         return found
 
