@@ -172,3 +172,24 @@ def test_tables_in_a_folder_are_answered(trained, tmp_path):
     (tmp_path / "nothing").mkdir()
     with pytest.raises(DataError, match="folder without tables"):
         model.predict(tmp_path / "nothing")
+
+
+def test_pairs_are_the_products_added_up():
+    from lamina.layers import Pairs
+
+    layer = Pairs(4, 3)
+    x = torch.randn(5, 4)
+    rows = layer.rows.weight.T
+    wanted = sum(x[:, i, None] * rows[i] * x[:, j, None] * rows[j] for i in range(4) for j in range(i + 1, 4))
+    found = layer.eval()(x, Context())[0]
+    assert torch.allclose(found[:, :3], x @ rows, atol=1e-6) and torch.allclose(found[:, 3:], wanted, atol=1e-5)
+
+
+def test_many_categories_that_are_often_seen_are_each_their_own():
+    often = [f"user {number % 300}" for number in range(3_000)]
+    rare = [f"ticket {number // 2}" for number in range(3_000)]
+    raws = [RowRaw(("who", "ticket"), pair) for pair in zip(often, rare, strict=True)]
+    fitted = VectorInput().fit(raws, [])
+    assert len(fitted.categories[0]) == 300 and len(fitted.categories[1]) == 200
+    assert fitted.read(RowRaw(("who", "ticket"), ("user 299", "ticket 1400"))).tolist()[1] == 0
+    assert len({fitted.read(RowRaw(("who", "ticket"), (f"user {number}", "")))[0] for number in range(300)}) == 300

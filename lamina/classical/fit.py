@@ -58,6 +58,8 @@ MOST_ROWS = 300_000
 TREES_PROBE = 2_000
 MOST_TREES = 5_000
 """Boosting is left out where there are so many classes that it would grow more."""
+WIDEST_BOOSTED = 2_000
+"""Signals up to which trees are grown."""
 MEASURED = 2_048
 """Training examples that the opponents' layers are measured on."""
 HELD_OUT_FROM = 200
@@ -244,7 +246,8 @@ def _try_prototypes(features: Tensor, wanted: np.ndarray, fold: np.ndarray, grou
 
 
 def _try_boosting(features: Tensor, wanted: np.ndarray, fold: np.ndarray, ground: _Ground) -> _Found:
-    for leaves, rate in BOOSTING if BOOSTING_ROUNDS * ground.classes <= MOST_TREES else ():
+    few = BOOSTING_ROUNDS * ground.classes <= MOST_TREES and features.shape[1] <= WIDEST_BOOSTED
+    for leaves, rate in BOOSTING if few else ():
         fit = functools.partial(fit_trees, classes=ground.classes, leaves=leaves, rate=rate)
         yield float(leaves), rate, _held_out(features, wanted, fold, fit)
 

@@ -16,6 +16,7 @@ from lamina.classical.fit import (
     LEAST_LOOKED_AT,
     LOOKED_AT,
     MOST_ROWS,
+    WIDEST_BOOSTED,
     Classical,
     Opponent,
     Trial,
@@ -35,8 +36,6 @@ PENALTIES = (1.0, 10.0, 100.0, 1_000.0)
 HELD_OUT = 0.25
 SEARCH_SHARE = 0.5
 BATCH = 512
-WIDEST_BOOSTED = 4_000
-"""Features up to which trees are grown."""
 
 
 def fit_numbers(
@@ -104,7 +103,7 @@ def _signals(layers: list[tuple[str, Layer]], feed: Feed, rows: np.ndarray) -> A
             x, context = batch.x.cpu(), batch.context.to(torch.device("cpu"))
             for _, layer in layers:
                 x, context = layer(x, context)
-            sparse = x.is_sparse
+            sparse = x.is_sparse or x.shape[1] > WIDEST_BOOSTED  # categories spread out are nearly all 0
             found.append(_as_scipy(x) if sparse else x.float().numpy())
     if sparse:
         from scipy.sparse import vstack
@@ -116,7 +115,7 @@ def _signals(layers: list[tuple[str, Layer]], feed: Feed, rows: np.ndarray) -> A
 def _as_scipy(x: Tensor) -> Any:
     from scipy.sparse import coo_matrix
 
-    x = x.coalesce()
+    x = (x if x.is_sparse else x.float().to_sparse()).coalesce()
     return coo_matrix((x.values().numpy(), tuple(x.indices().numpy())), x.shape)
 
 
@@ -159,7 +158,10 @@ def _last(trial: Trial, signals: Any, wanted: np.ndarray, spread: float) -> list
         trees = trees_of(_boosted(signals, wanted, trial.setting, trial.penalty), signals.shape[1], 1)
         return [("trees", trees), ("head", _line(np.ones((1, 1)), 0.0, spread))]
     if not isinstance(signals, np.ndarray):
-        model, head = _ridge(signals, wanted, trial.penalty), SparseLinear(SIZE, 2)
+        model = _ridge(signals, wanted, trial.penalty)
+        if signals.shape[1] != SIZE:
+            return [("head", _line(model.coef_[None], float(model.intercept_), spread))]
+        head = SparseLinear(SIZE, 2)
         head.weights.data[:, 0] = torch.from_numpy(model.coef_.astype(np.float32))
         head.bias.data.copy_(torch.tensor([float(model.intercept_), spread]))
         return [("head", head)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import math
 from collections import Counter
@@ -24,10 +25,10 @@ REPEATING = 10
 """Rows must repeat when their columns' values go together in fewer ways than so many times the rows."""
 LARGEST = 1e30
 """Numbers beyond it count as it: their squares would not fit."""
-MOST_CATEGORIES = 200
-LEAST_SEEN = 2
-"""A category counts as one of its own from so many training rows on; rarer ones are "other", so that names and ticket numbers
-are no clue."""
+MOST_CATEGORIES, MOST_KNOWN = 200, 20_000
+LEAST_SEEN, OFTEN = 2, 5
+"""A category counts as one of its own from LEAST_SEEN training rows on, and beyond the MOST_CATEGORIES most frequent ones of a column from
+OFTEN on, at most MOST_KNOWN of them; rarer ones are "other", so that names and ticket numbers are no clue."""
 MOST_COLUMNS = 10_000
 
 
@@ -58,8 +59,9 @@ class VectorInput(Input):
                 found.append(None)
             else:
                 counts = Counter(_word(value) for value in values if not _missing(value))
-                kept = [name for name, count in counts.items() if count >= LEAST_SEEN]
-                found.append(tuple(sorted(kept, key=lambda name: (-counts[name], name))[:MOST_CATEGORIES]))
+                kept = sorted((name for name, count in counts.items() if count >= LEAST_SEEN), key=lambda name: (-counts[name], name))
+                often = [name for name in kept[MOST_CATEGORIES:MOST_KNOWN] if counts[name] >= OFTEN]
+                found.append((*kept[:MOST_CATEGORIES], *often))
         return VectorInput(tuple(names), tuple(found))
 
     def state(self) -> dict[str, Any]:
@@ -70,7 +72,7 @@ class VectorInput(Input):
         """Raises ModelFileError when `state` is not one."""
         columns, categories = state.get("columns"), state.get("categories")
         if not (_are_names(columns, MOST_COLUMNS) and columns and isinstance(categories, list) and len(categories) == len(columns)
-                and all(each is None or _are_names(each, MOST_CATEGORIES) for each in categories)):  # fmt: skip
+                and all(each is None or _are_names(each, MOST_KNOWN) for each in categories)):  # fmt: skip
             raise ModelFileError(
                 sentence("The table input of the model", "name its columns, each of numbers or with its categories", state)
             )
@@ -82,9 +84,14 @@ class VectorInput(Input):
         """float32 [columns]; columns are found by name. Raises DataError for a row that lacks one."""
         values = self._in_order(raw)
         return np.array(
-            [_as_number(value) if names is None else _place(value, names) for value, names in zip(values, self.categories, strict=True)],
+            [_as_number(value) if places is None else _place(value, places) for value, places in zip(values, self._places, strict=True)],
             np.float32,
         )
+
+    @functools.cached_property
+    def _places(self) -> list[dict[str, int] | None]:
+        """The place of each category, from 1."""
+        return [None if names is None else {name: place + 1 for place, name in enumerate(names)} for names in self.categories]
 
     def _in_order(self, raw: Raw) -> Sequence[Any]:
         if isinstance(raw, DataError):  # of a table among many
@@ -168,6 +175,5 @@ def _word(value: Any) -> str:
     return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value).strip()
 
 
-def _place(value: Any, names: tuple[str, ...]) -> float:
-    text = "" if _missing(value) else _word(value)
-    return float(names.index(text) + 1) if text in names else 0.0
+def _place(value: Any, places: dict[str, int]) -> float:
+    return float(places.get("" if _missing(value) else _word(value), 0))

@@ -11,7 +11,7 @@ from lamina.layers.picture import Convolution, GlobalPool, Residual, Standardize
 from lamina.layers.sentences import SentenceLayer, SentenceTokens
 from lamina.layers.sound import LogMel, Masks, TimePool
 from lamina.layers.speech import Nearby, Subsample
-from lamina.layers.table import Columns, Dense
+from lamina.layers.table import Columns, Dense, Pairs
 from lamina.layers.transformer import Attention, GatedMLP, LastNorm, TextPool, TokenHead, Tokens, ends, merge
 from lamina.layers.words import SparseLinear, WordCounts
 
@@ -39,6 +39,7 @@ __all__ = [
     "NGrams",
     "Nearby",
     "Onnx",
+    "Pairs",
     "Phrases",
     "Projection",
     "Residual",

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from lamina.layers.base import Context, Layer
 
-LARGEST = 10_000
+LARGEST = 20_001
 
 
 class Columns(Layer):
@@ -62,6 +62,34 @@ class Columns(Layer):
             if size:
                 parts.append(F.one_hot(x[:, place].long().clamp(0, size - 1), size).float())
         return torch.cat(parts, 1), context
+
+
+class Pairs(Layer):
+    """How signals go together, two by two: [N, inputs] -> [N, 2 * width].
+
+    Each signal has a row of `width` numbers; what comes out are their sum over the signals, and half of its square less the sum of the
+    squares, which is every pair's product added up.
+
+    Factorization machines: Rendle 2010, https://doi.org/10.1109/ICDM.2010.127; as a layer: He & Chua 2017,
+    https://doi.org/10.1145/3077136.3080777.
+    """
+
+    kind = "pairs"
+
+    def __init__(self, inputs: int, width: int, dropout: float = 0.0) -> None:
+        super().__init__()
+        if not (1 <= inputs <= LARGEST * LARGEST and 1 <= width <= LARGEST):
+            raise ValueError(f"the width is 1 to {LARGEST}")
+        self.inputs, self.width, self.dropout = inputs, width, dropout
+        self.rows = nn.Linear(inputs, width, bias=False)
+        if not self.rows.weight.is_meta:
+            nn.init.normal_(self.rows.weight, std=0.1 * width**-0.5)
+
+    def forward(self, x: Tensor, context: Context) -> tuple[Tensor, Context]:
+        summed = self.rows(x)
+        squares = F.linear(x.square(), self.rows.weight.square())
+        found = torch.cat([summed, (summed.square() - squares) / 2], 1)
+        return F.dropout(found, self.dropout, self.training), context
 
 
 class Dense(Layer):

@@ -20,6 +20,8 @@ from lamina.task import Recipe, Task
 from lamina.tasks.recognize import answers
 from lamina.tasks.recognize.numbers import are_numbers, numbers_from
 
+MANY = 250
+"""Categories of a column from which on it is looked at how categories go together."""
 SIZES = [16, 24, 32, 48, 64, 80, 96, 128, 192, 256]
 OPPONENTS = {
     ImageInput.kind: PICTURE_OPPONENTS,
@@ -44,7 +46,8 @@ def _network(input: Input, output: Output, size: int, x: Tensor) -> Network:
         return Network([*phrase_net(input.count, size, input.longest), ("head", output.head(2 * size))])
     first = input.layer(x)
     if isinstance(first, Columns):
-        return Network([("input", first), *dense_net(first.outputs, size), ("head", output.head(size))])
+        pairs = max(first.sizes) > MANY  # users and items, streets, part numbers: what counts is who meets whom
+        return Network([("input", first), *dense_net(first.outputs, size, pairs), ("head", output.head(size))])
     if isinstance(first, LogMel):
         hidden = sound_net(first.bands, size)
         return Network([("input", first), *hidden, ("head", output.head(sound_net_outputs(hidden, first.bands)))])
