@@ -11,9 +11,13 @@ from PIL import Image
 import lamina
 from lamina.data.batches import Batch
 from lamina.errors import DataError
+from lamina.inputs import TextInput
 from lamina.layers import Linear
 from lamina.networks import Network
-from lamina.training.inference import answering_precision
+from lamina.networks.bert import sentence_layers
+from lamina.outputs import ClassesOutput
+from lamina.training.device import bf16_is_native
+from lamina.training.inference import answering_precision, run_in_order
 
 LABELS = ("dark", "light", "striped")
 
@@ -269,3 +273,28 @@ def test_bf16_answers_only_where_they_are_right(model, new, tmp_path, monkeypatc
     assert [coarse.predict(picture).top for picture in new[0][:20]] == [answer.top for answer in together[:20]]
     fine = dataclasses.replace(model, precision="fp32").predict(list(new[0]))
     assert max(abs(one.probability - other.probability) for one, other in zip(together, fine, strict=True)) < 0.05
+
+
+def test_texts_are_answered_at_a_width_of_their_own():
+    """In bf16 a text keeps its bits among others of other lengths, in their order; in fp32 it is the same but for rounding."""
+    torch.manual_seed(0)
+    torch.set_num_threads(1)
+    parts = sentence_layers(dict(hidden_size=32, num_attention_heads=4, intermediate_size=64, vocab_size=99, num_hidden_layers=2,
+                                 max_position_embeddings=64), 64)  # fmt: skip
+    network, output, input = Network([*parts, ("head", Linear(32, 3))]), ClassesOutput().fit(["a", "b", "c"]), TextInput()
+    lengths = [3, 50, 9, 9, 17, 64, 1, 33, 8]
+    texts = [np.random.default_rng(number).integers(0, 99, length) for number, length in enumerate(lengths)]
+
+    def values(chosen, precision):
+        x, context = input.collate([texts[number] for number in chosen])
+        return run_in_order(network, input, output, [Batch(x, context, torch.zeros(len(x)), np.arange(len(x)))], precision).values
+
+    everything = values(range(len(texts)), "fp32")
+    assert torch.allclose(everything, torch.cat([values([number], "fp32") for number in range(len(texts))]), atol=1e-5)
+    x, context = input.collate(texts)
+    batch = Batch(x, context, torch.zeros(len(x), dtype=torch.long), np.arange(len(x)))
+    if not bf16_is_native() or answering_precision(network, input, output, batch, "bf16") == "fp32":
+        pytest.skip("on this machine bf16 answers depend on their neighbors")
+    coarse = values(range(len(texts)), "bf16")
+    assert all(torch.equal(coarse[number], values([number], "bf16")[0]) for number in range(len(texts)))
+    assert torch.equal(values([5, 0, 2], "bf16"), coarse[[5, 0, 2]])

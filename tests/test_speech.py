@@ -16,10 +16,12 @@ import lamina
 from lamina.classical.speech import Cepstra, Saying, Templates
 from lamina.cli import app
 from lamina.data.audit import audit
+from lamina.data.batches import Feed
+from lamina.data.cache import Decoded
 from lamina.data.raw import FileRaw
 from lamina.data.speech import Said, read_speech
 from lamina.errors import DataError, ModelFileError, UsageError
-from lamina.inputs import SpeechInput
+from lamina.inputs import AudioInput, SpeechInput
 from lamina.layers import Context, LogMel, Masks
 from lamina.metrics import changes, edits
 from lamina.networks import Network, speech_net
@@ -364,6 +366,19 @@ def test_speed_and_noise_keep_the_length_in_the_context():
     varied, after = input.augment(x, context, draws)
     assert (after.lengths.float() / context.lengths).tolist() == pytest.approx([1 / 0.9, 1 / 1.1], rel=1e-3)
     assert not varied[1, after.lengths[1] :].any() and varied.dtype == torch.int16
+
+
+def test_recordings_of_a_length_are_learned_together():
+    lengths = np.random.default_rng(0).integers(2_000, 60_000, 64)
+    input, output = SpeechInput(rate=RATE, samples=30 * RATE), CharactersOutput().fit(["no", "on"])
+    values = Decoded.of([np.zeros(length, np.int16) for length in lengths])
+    feed = Feed(values, [output.encode("no")] * 64, input, output, torch.device("cpu"))
+    pieces = feed.pieces(np.arange(64), 32)
+    assert sorted(np.concatenate(pieces).tolist()) == list(range(64)) and all(1 <= len(piece) <= 32 for piece in pieces)
+    padded = sum(len(piece) * lengths[piece].max() for piece in pieces)
+    assert padded < 1.3 * lengths.sum() < 64 * lengths.max()
+    plain = Feed(values, [], AudioInput(RATE, RATE), output, torch.device("cpu"))
+    assert [piece.tolist() for piece in plain.pieces(np.arange(5), 2)] == [[0, 1], [2, 3], [4]]
 
 
 def test_a_broken_file_is_one_sentence(speech, tmp_path):
