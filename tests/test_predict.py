@@ -279,8 +279,8 @@ def test_texts_are_answered_at_a_width_of_their_own():
     """In bf16 a text keeps its bits among others of other lengths, in their order; in fp32 it is the same but for rounding."""
     torch.manual_seed(0)
     torch.set_num_threads(1)
-    parts = sentence_layers(dict(hidden_size=32, num_attention_heads=4, intermediate_size=64, vocab_size=99, num_hidden_layers=2,
-                                 max_position_embeddings=64), 64)  # fmt: skip
+    sizes = {"hidden_size": 32, "num_attention_heads": 4, "intermediate_size": 64, "num_hidden_layers": 2}
+    parts = sentence_layers({**sizes, "vocab_size": 99, "max_position_embeddings": 64}, 64)
     network, output, input = Network([*parts, ("head", Linear(32, 3))]), ClassesOutput().fit(["a", "b", "c"]), TextInput()
     lengths = [3, 50, 9, 9, 17, 64, 1, 33, 8]
     texts = [np.random.default_rng(number).integers(0, 99, length) for number, length in enumerate(lengths)]
