@@ -61,7 +61,11 @@ def test_order_is_learned_and_the_verdict_says_so(shop):
     assert score["name"] == "NDCG@10" and score["unit"] == "" and score["value"] > 0.5
     assert model.verdict.kind == "deep" and "NDCG@10" in str(model.verdict)
     facts = json.loads((Path(model.card["run"]) / "report.json").read_text())
-    assert facts["kind"] == "choices" and set(facts["ways"]) == {"deep", "classical"} and facts["items"] == ITEMS
+    assert (
+        facts["kind"] == "choices"
+        and set(facts["ways"]) == {"deep", "classical", "most chosen", "most chosen of late"}
+        and facts["items"] == ITEMS
+    )
     assert "How good the lists are" in (Path(model.card["run"]) / "report.html").read_text()
     again = lamina.load(folder / "shop.lamina")
     up = [each.item for each in again.recommend(["i3", "i4", "i5", "i6"], top=3)]

@@ -136,6 +136,12 @@ def trivial_choice(feed: Feed, train: np.ndarray) -> tuple[str, Network, str]:
     return "what is chosen most", _popular(_histories(feed, train), _count(feed)), "how often each item was chosen"
 
 
+def popularity(feed: Feed, train: np.ndarray) -> dict[str, Network]:
+    """What is chosen most in the whole training part, and in the last tenth of its histories."""
+    histories, count = _histories(feed, train), _count(feed)
+    return {opponent.name: fit(histories, count) for opponent in CHOICE_OPPONENTS[:2] for _, _, fit in _ways(opponent.heads[0], count)}
+
+
 def fit_choices(
     opponents: tuple[Opponent, ...], feed: Feed, train: np.ndarray, seconds: float, seed: int = 0, answers: int = 0
 ) -> Classical:

@@ -89,9 +89,13 @@ class Verdict:
     high: float
     """… with its 99 % paired interval."""
     p_value: float
-    """Exact McNemar test of no difference, of the saved network."""
+    """Of no difference, of the saved network."""
     contenders: tuple[Contender, ...]
     notes: tuple[str, ...] = ()
+    unit: str = "points"
+    """Of the difference."""
+    test: str = ""
+    """What the p-value is of."""
 
     def contender(self, kind: str) -> Contender | None:
         return next((contender for contender in self.contenders if contender.kind == kind), None)
@@ -126,6 +130,8 @@ class Pairing(Protocol):
     kinds: list[str]
     unit: str
     """Of a difference: points (of a share, times 100), or that of the score."""
+    test: str
+    """How no difference is tested."""
 
     def apart(self, one: str, other: str, confidence: float) -> tuple[float, float, float]:
         """(difference, low, high): by how much one is better than the other, as a share."""
@@ -143,7 +149,7 @@ class Pairing(Protocol):
 class ByExample:
     """Each test example is right or wrong: the difference is in accuracy."""
 
-    unit = "points"
+    unit, test = "points", "exact McNemar test of the saved network"
 
     def __init__(self, right: Mapping[str, Sequence[bool]], repeats: Sequence[Sequence[bool]] = ()) -> None:
         """`right`: which test examples each kind got right, in the same order; `repeats`: networks of further seeds did."""
@@ -168,7 +174,7 @@ class ByExample:
 class ByPeople:
     """Pairs of examples are accepted or not: the difference is in equal error rate, people drawn anew together for all kinds."""
 
-    unit = "points"
+    unit, test = "points", "by people drawn anew"
 
     def __init__(self, answers: Mapping[str, Sequence[Any]], people: Sequence[str]) -> None:
         """`answers`: the embeddings of the test examples by kind; `people`: whose they are."""
@@ -197,7 +203,7 @@ class ByRatio:
 
     def __init__(self, sums: Mapping[str, tuple[np.ndarray, np.ndarray]], unit: str, drawn: str) -> None:
         """`sums`: what stands above and below, of each stretch of text (or speaker) by kind; `drawn`: what these are, for the sentence."""
-        self.kinds, self.unit, self.drawn = list(sums), unit, drawn
+        self.kinds, self.unit, self.drawn, self.test = list(sums), unit, drawn, f"by {drawn} drawn anew"
         self.few = len(next(iter(sums.values()))[0]) < FEW_STRETCHES
         self.found = {kind: drawn_ratios(*own) for kind, own in sums.items()}
 
@@ -222,6 +228,7 @@ class ByMean:
     def __init__(self, values: Mapping[str, np.ndarray], unit: str, drawn: str) -> None:
         """`values`: of each test user by kind; `drawn`: what these are, for the sentence."""
         self.kinds, self.values, self.unit, self.drawn = list(values), dict(values), unit, drawn
+        self.test = f"paired t test over {drawn}"
 
     def apart(self, one: str, other: str, confidence: float) -> tuple[float, float, float]:
         apart = self.values[one] - self.values[other]
@@ -260,7 +267,9 @@ def compare(contenders: Sequence[Contender], pairing: Pairing, margin: float, no
         sentence += _of_borrowed(borrowed, rival, found, ahead)
         use = "borrowed" if ahead else use
     sentence += "".join(f" {note[0].upper()}{note[1:]}." for note in notes)
-    return Verdict(kind, use, sentence, margin, difference, low, high, pairing.p_value(), tuple(contenders), notes)
+    return Verdict(
+        kind, use, sentence, margin, difference, low, high, pairing.p_value(), tuple(contenders), notes, pairing.unit, pairing.test
+    )
 
 
 def _of_borrowed(borrowed: Contender, rival: str, found: tuple[float, float, float], ahead: bool) -> str:

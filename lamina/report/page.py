@@ -160,7 +160,7 @@ def _contenders(card: dict[str, Any], curve: dict[str, Any] | None) -> str:
             lambda each: len(each.get("features", ())) or {"deep": "learned", "borrowed": "learned by others"}.get(each["kind"], "none"),
         ),
         row("settings chosen", lambda each: len(each["decisions"]) or "none"),
-        *([] if lower else [row("examples to reach the other's score", lambda each: _needed(curve, each["kind"]))]),
+        *([row("examples to reach the other's score", lambda each: _needed(curve, each["kind"]))] if card.get("classes") else []),
         row("to train", lambda each: duration(each["seconds"])),
         row("FLOPs to train", lambda each: f"{each['training_flops']:.1e}" if each["training_flops"] else "not counted"),
         row("memory, peak until then", lambda each: bytes_in_words(each["memory"]) if each.get("memory") else "not measured"),
@@ -172,10 +172,8 @@ def _contenders(card: dict[str, Any], curve: dict[str, Any] | None) -> str:
     listed = [(each["kind"], (*each.get("features", ()), *each["decisions"])) for each in ways]
     decided = "".join(f"<li>{text(kind)}: {text('; '.join(things))}</li>" for kind, things in listed if things)
     notes = "".join(f"<p class='soft'>{text(each['kind'])}: {text(note)}</p>" for each in ways for note in each["notes"])
-    test = "by people drawn anew" if lower else "exact McNemar test of the saved network"
-    share = bool(Score(**ways[0]["score"]).unit)
-    times, unit = (100, "points") if share else (1, ways[0]["score"]["name"])
-    test = test if share else "by stretches of text drawn anew"
+    unit = verdict.get("unit", "points")
+    times, test = 100 if unit.startswith("points") else 1, verdict.get("test") or "by examples"
     paired = (
         f"{'Classical minus deep' if lower else 'Deep minus classical'}: {times * verdict['difference']:+.3g} {unit}, "
         f"99 % paired interval {times * verdict['low']:+.3g} to {times * verdict['high']:+.3g}, {test}, p = {verdict['p_value']:.2g}; "

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from lamina.classical.fit import trivial
 from lamina.classical.numbers import fit_numbers
 from lamina.classical.verdict import ByMean, Pairing
 from lamina.data.read import read_examples
@@ -111,6 +112,7 @@ def numbers_from(recognize: Task) -> Task:
         output=lambda settings: NumberOutput(unit=settings.unit),
         score=score,
         pairing=pairing,
+        trivial=lambda feed, train: ("the mean", trivial(feed, train)[1], "the mean of the training part"),
         facts=facts,
         evaluate=evaluate,
         answers="numbers",

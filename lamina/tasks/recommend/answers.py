@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 
+from lamina.classical.choices import popularity
 from lamina.classical.verdict import ByMean, Pairing
 from lamina.data.choices import read_choices
 from lamina.errors import UsageError, sentence
@@ -16,7 +19,7 @@ from lamina.outputs import ItemsOutput, Ranked
 from lamina.screen import Screen, percent
 from lamina.settings import Settings
 from lamina.task import Score
-from lamina.training.inference import BATCH, each_batch
+from lamina.training.inference import BATCH, answers_to, each_batch
 
 if TYPE_CHECKING:
     from lamina.pipeline.learning import Learned
@@ -67,6 +70,8 @@ def facts(prepared: Prepared, learned: Learned, other: list[Any], most: int) -> 
     ways = {learned.way: list(learned.answers)}
     if other:
         ways["classical" if learned.way == "deep" else "deep"] = list(other)
+    for name, network in popularity(feed, np.array(prepared.split.indices("train"))).items():
+        ways[name] = answers_to(network, replace(feed, device=torch.device("cpu")), feed.output, learned.test, "fp32") if most else []
     shown = []
     for place in np.linspace(0, len(learned.test) - 1, min(most // 2, len(learned.test))).astype(int) if most else []:
         index, answer = learned.test[place], learned.answers[place]
@@ -78,7 +83,7 @@ def facts(prepared: Prepared, learned: Learned, other: list[Any], most: int) -> 
         "kind": "choices",
         "users": len(learned.test),
         "items": len(input.items),
-        "ways": {way: _measures(own, shares) for way, own in ways.items()},
+        "ways": {way: _measures(own, shares) for way, own in ways.items() if own},
         "shown": shown,
     }
 
