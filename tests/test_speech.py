@@ -242,6 +242,15 @@ def test_words_that_are_known_win_where_the_sound_is_unsure():
     assert "".join(letters[each - 1] for each in best_path(chances)) == "bad rood" and text == "bad road"
 
 
+def test_pauses_are_one_space():
+    chances = np.log(np.random.default_rng(0).dirichlet([1.0, 4.0, 1.0], 40))  # mostly spaces
+    found = search(chances, (" ", "a"), Sentences.counted(["a a", "a"]), 0.5, 0.0)
+    assert all(each.text == " ".join(each.text.split()) for each in found)
+    output = CharactersOutput(letters=(" ", "a"), sentences=Sentences.counted(["a a", "a"]), weight=0.5)
+    (answer,) = output.decode(torch.from_numpy(chances)[None], Context())
+    assert [word.text for word in answer.words] == answer.label.split()
+
+
 def test_sentences_are_probabilities():
     sentences = Sentences.counted(["a b c", "a b b", "c a", "a"])
     for before in ([BEGIN, BEGIN], [BEGIN, "a"], ["a", "b"], ["zzz", "a"], ["q", "zzz"]):

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from lamina.layers import Context
     from lamina.outputs import Output
 
-PADDED, LEAST_TOGETHER = 0.15, 4
+PADDED, LEAST_TOGETHER = 0.15, 8
 """Values of different lengths stand together up to this share of padding, but at least so many."""
 GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 

@@ -82,10 +82,12 @@ def search(chances: np.ndarray, letters: Sequence[str], sentences: Sentences, we
             add(prefix, both + float(row[0]), NEVER)
             for index in likely:
                 chance, sign = float(row[index]), letters[index - 1]
-                if prefix and prefix[-1] == sign:
+                if sign == " " and prefix[-1:] in ("", " "):  # a pause after a pause, or before the first word, says nothing new
+                    add(prefix, both + chance if not prefix else NEVER, both + chance if prefix else NEVER)
+                elif prefix[-1:] == sign:
                     add(prefix, NEVER, letter + chance)
                     add(prefix + sign, NEVER, blank + chance)
-                elif sign != " " or (prefix and prefix[-1] != " "):
+                else:
                     add(prefix + sign, NEVER, both + chance)
         kept = sorted(later, key=lambda prefix: -worth(prefix, later[prefix]))[:WIDTH]
         beam = {prefix: later[prefix] for prefix in kept}
