@@ -9,7 +9,7 @@ DEPTHS = ((96, 4), (144, 5), (192, 6), (256, 8))
 """(width up to, blocks)."""
 VIEWS = 2
 """Masked views of each recording that one training step hears."""
-MASKED = (0.06, 0.25, 8)
+MASKED = (0.06, 0.1, 8)
 """Largest share of the frames and of the bands that one mask covers, and how many of each there are."""
 
 
