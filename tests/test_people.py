@@ -156,37 +156,37 @@ def _report(answers, parts=None, groups=None):
     raws = [np.random.default_rng(number).integers(0, 256, (16, 16), np.uint8) for number in range(len(answers))]
     blank = [""] * len(answers)
     examples = Examples("(test)", [f"n{number}" for number in range(len(answers))], raws, answers, parts or blank, groups or blank)
-    return audit(examples, ImageInput(), Settings(threads=1), Screen(quiet=True), new_answers=True)
+    return audit(examples, ImageInput(), Settings(threads=1), Screen(quiet=True), "people")
 
 
 def test_nobody_stands_in_two_parts():
     answers = [f"p{number // 3}" for number in range(120)]
-    split = divide(_report(answers), by_answer=True)
+    split = divide(_report(answers))
     homes = {}
     for answer, part in zip(answers, split.parts, strict=True):
         homes.setdefault(answer, set()).add(part)
     assert all(len(its) == 1 for its in homes.values()) and split.folds is None
     assert {part: split.parts.count(part) for part in ("train", "validation", "test")}["test"] >= 12
     families = [f"f{int(answer[1:]) // 4}" for answer in answers]
-    split = divide(_report(answers, groups=families), by_answer=True)
+    split = divide(_report(answers, groups=families))
     assert all(len({part for part, family in zip(split.parts, families, strict=True) if family == one}) == 1 for one in set(families))
     with pytest.raises(DataError, match="One person alone needs no training"):
-        divide(_report([f"p{number // 3}" for number in range(9)]), by_answer=True)
-    by_examples = save_split(divide(_report(answers)), _report(answers))
+        divide(_report([f"p{number // 3}" for number in range(9)]))
+    by_examples = save_split(divide(replace(_report(answers), answers="labels")), _report(answers))
     with pytest.raises(DataError, match="hold people out"):
-        divide(_report(answers), by_examples, by_answer=True)
+        divide(_report(answers), by_examples)
     report = _report(answers)
-    saved = save_split(divide(report, by_answer=True), report)
+    saved = save_split(divide(report), report)
     moved = replace(report, examples=replace(report.examples, answers=[answers[(number + 1) % 120] for number in range(120)]))
     with pytest.raises(DataError, match="hold each person once"):
-        divide(moved, saved, by_answer=True)
+        divide(moved, saved)
     lonely = [f"p{number // 2}" if number < 32 else f"q{number}" for number in range(132)]
     for part in ("validation", "test"):  # people with one example make no pair: those with several stand in both parts
-        own = [answer for answer, its in zip(lonely, divide(_report(lonely), by_answer=True).parts, strict=True) if its == part]
+        own = [answer for answer, its in zip(lonely, divide(_report(lonely)).parts, strict=True) if its == part]
         assert max(own.count(answer) for answer in own) == 2 and len(set(own)) > 2
     torn = ["train" if number % 3 else "test" for number in range(120)]
     with pytest.raises(DataError, match="40 people in two parts"):
-        divide(_report(answers, parts=torn), by_answer=True)
+        divide(_report(answers, parts=torn))
 
 
 def test_training_tells_people_apart(album):

@@ -19,6 +19,8 @@ COVERED = 0.9
 """Share of true numbers that the interval is to hold."""
 SKEWED = 1.5
 """From this skewness on, where all are above 0, it is the logarithm that is learned."""
+LARGE, FAR = 2.0, 5.0
+"""Deviations from which on an error counts by its size and not its square, and beyond which it counts as this for the spread."""
 NARROWEST, WIDEST = -6.0, 6.0
 """Logarithms of the spread, in deviations of the training part."""
 LEAST_HELD_OUT = 20
@@ -81,14 +83,15 @@ class NumberOutput(Output):
         return torch.tensor(list(targets), dtype=torch.float32)
 
     def head(self, width: int) -> Layer:
-        return Linear(width, 2, start=0.0)
+        return Linear(width, 2, start=0.0, scale=width**-0.5)  # an error has no bound as a probability has: one rate suits any width
 
     def loss(self, hidden: Tensor, head: Layer, target: Tensor, context: Context, progress: Progress) -> tuple[Tensor, Tensor]:
-        """Half the squared error; the spread learns from the errors without moving them."""
+        """Half the squared error, of large ones its tangent (Huber 1964); the spread learns from the errors without moving them."""
         values = head(hidden, context)[0].float()
         error, spread = values[:, 0] - target, values[:, 1].clamp(NARROWEST, WIDEST)
-        honest = spread + 0.5 * error.detach().square() * torch.exp(-2 * spread)
-        return (0.5 * error.square() + honest).sum(), torch.tensor(float(len(target)), device=target.device)
+        honest = spread + 0.5 * error.detach().clamp(-FAR, FAR).square() * torch.exp(-2 * spread)
+        own = torch.nn.functional.huber_loss(values[:, 0], target, reduction="none", delta=LARGE)
+        return (own + honest).sum(), torch.tensor(float(len(target)), device=target.device)
 
     def decode(self, values: Tensor, context: Context) -> list[Amount]:
         """Raises ModelFileError where there are not two values each."""
