@@ -5,6 +5,7 @@ import importlib.util
 import json
 import os
 import re
+import shlex
 import socket
 import subprocess
 import sys
@@ -13,9 +14,11 @@ from types import ModuleType
 
 import numpy as np
 import pytest
+import soundfile
 import typer
 from PIL import Image
 from test_people import face
+from test_speech import said, sentence_of
 
 import lamina
 
@@ -120,7 +123,16 @@ def test_readme_commands_run(tmp_path):
     """Every `lamina` line of the README, and its Python block, on a small folder and in less time; nothing reaches for the network."""
     readme = README.replace("--minutes 10", "--minutes 0.5").replace("minutes=10", "minutes=0.5")
     readme = readme.replace("--as language ", "--as language --epochs 2 --width 64 ")
+    readme = readme.replace("--as transcribe ", "--as transcribe --epochs 1 --width 72 ")
+    readme = readme.replace("--as recommend ", "--as recommend --epochs 2 ")
     rng = np.random.default_rng(0)
+    (tmp_path / "speech").mkdir()
+    for number in range(30):
+        soundfile.write(tmp_path / "speech" / f"{number}.wav", said(sentence_of(number), number), 16_000)
+        (tmp_path / "speech" / f"{number}.txt").write_text(sentence_of(number))
+    films = ("Alien", "Brazil", "Casablanca", "Diva", "Elf", "Fargo", "Gandhi", "Heat")
+    chosen = [(day, user, films[int(rng.integers(8))]) for user in range(40) for day in range(user, user + 6)]
+    (tmp_path / "ratings.csv").write_text("user,item,date\n" + "".join(f"{user},{film},{86_400 * day}\n" for day, user, film in chosen))
     for label, tone in (("cat", 60), ("dog", 180)):
         for folder in ("photos", "test"):
             (tmp_path / folder / label).mkdir(parents=True)
@@ -146,7 +158,7 @@ def test_readme_commands_run(tmp_path):
     for line in lines:
         if line != "lamina demo":  # test_demo runs it
             done = subprocess.run(
-                [sys.executable, "-m", *line.split()], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+                [sys.executable, "-m", *shlex.split(line)], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
             )
             allowed = (0, 7) if line.startswith("lamina verify") else (0,)  # a network of a minute may turn the right one away
             assert done.returncode in allowed, f"{line}: {done.stderr}"
