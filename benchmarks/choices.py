@@ -110,16 +110,10 @@ def opponents_of_choices(options: argparse.Namespace) -> dict[str, Any]:
                 answers = answers_to(fitted.network, prepared.feed, prepared.feed.output, test, "fp32")
                 found.setdefault(name, {})[opponent.name] = {
                     "NDCG@10": score(answers, []).value, "recall@20": recall(answers, 20), "setting": fitted.name,
-                    "NDCG@20": statistics.mean(_gain(answer, 20) for answer in answers), "fit_seconds": fitted.fit_seconds,
+                    "NDCG@20": statistics.mean(answer.gain(20) for answer in answers), "fit_seconds": fitted.fit_seconds,
                     "search_seconds": middle - begun, "evaluate_seconds": time.perf_counter() - middle, "users": len(test), "batch": BATCH,
                 }  # fmt: skip
     return found
-
-
-def _gain(answer: Any, listed: int) -> float:
-    from lamina.metrics import gain_at
-
-    return gain_at(answer.ranks, answer.wanted, listed)
 
 
 def lists(options: argparse.Namespace) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lamina.data.choices import read_rows_of_choices, read_titles
+from lamina.data.choices import order_of, read_rows_of_choices, read_titles
 from lamina.errors import DataError, UsageError, did_you_mean, sentence
 from lamina.inputs import HistoryInput
 from lamina.outputs import ItemsOutput
@@ -120,9 +120,9 @@ def history_of(model: Model, user: str, data: Any = None) -> np.ndarray:
     choices, _ = read_rows_of_choices(source, _settings_of(model))
     if user not in choices.users:
         raise DataError(sentence("--user", "be one of the table, or give --items", user, did_you_mean(user, choices.users)))
-    own = np.flatnonzero(choices.user == choices.users.index(user))
-    when = np.zeros(len(own)) if choices.time is None else choices.time[own]
-    names = [choices.items[place] for place in choices.item[own][np.argsort(when, kind="stable")]]
+    order = order_of(choices)
+    own = order[choices.user[order] == choices.users.index(user)]
+    names = [choices.items[place] for place in choices.item[own]]
     return np.array([0, *(input.numbers[name] for name in names if name in input.numbers)], np.int64)
 
 
@@ -166,8 +166,7 @@ def recommend_all(
     input, output = _parts(model)
     choices, _ = read_rows_of_choices(data, settings or _settings_of(model))
     number = np.array([input.numbers.get(name, 0) for name in choices.items], np.int64)
-    when = np.zeros(len(choices.user)) if choices.time is None else choices.time
-    order = np.lexsort((np.arange(len(when)), when, choices.user))
+    order = order_of(choices)
     user, item = choices.user[order], number[choices.item[order]]
     user, item = user[item > 0], item[item > 0]
     starts = np.searchsorted(user, np.arange(len(choices.users) + 1))

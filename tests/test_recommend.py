@@ -257,7 +257,7 @@ def test_ranks_count_every_item_and_ties_against():
 
     assert ranks([0], ("b", "c", "zzz")).ranks.tolist() == [2, 4, math.inf]
     assert ranks([0, 1], ("b",)).ranks.tolist() == [1] and ranks([0, 1], ("a",)).ranks.tolist() == [math.inf]
-    assert ranks([0, 1], ("b",)).top[0] == 2 and ranks([0], ("a", "b")).gain == 1
+    assert ranks([0, 1], ("b",)).top[0] == 2 and ranks([0], ("a", "b")).gain() == 1
 
 
 def test_sampled_and_full_losses_agree_on_what_is_right():
@@ -309,6 +309,18 @@ def test_neighbors_and_factors_are_their_formulas():
     layer.table.copy_(table)
     layer.base.copy_(base)
     assert torch.allclose(layer(torch.tensor([[0, 2, 4]]), Context())[0][0], table @ user, atol=1e-4)
+
+
+def test_a_way_whose_library_is_missing_is_told(shop, monkeypatch):
+    import sys
+
+    from lamina.classical.choices import CHOICE_OPPONENTS, fit_choices
+
+    _, model = shop
+    monkeypatch.setitem(sys.modules, "implicit.cpu.als", None)
+    feed, split, _ = model.material
+    found = fit_choices((CHOICE_OPPONENTS[0], CHOICE_OPPONENTS[-1]), feed, np.array(split.indices("train")), 60)
+    assert found.notes == ("iALS was not tried: pip install 'lamina[recommend]'",) and found.complete
 
 
 def test_hostile_states_are_refused():

@@ -162,12 +162,16 @@ def fit_choices(
         asked, wanted = [learned[place] for place in judged], [[int(histories[place][-1])] for place in judged]
     trials: list[Trial] = []
     networks: list[Network] = []
+    missing: tuple[str, ...] = ()
     complete = True
     for opponent in opponents:
         for setting, penalty, fit in _ways(opponent.heads[0], count):
             try:
                 network = fit(learned, count)
-            except (ImportError, MemoryError, ResourceError):
+            except ImportError:
+                missing = (f"{opponent.name} was not tried: {CHOICES_EXTRA}",)
+                continue
+            except (MemoryError, ResourceError):
                 complete = False
                 continue
             trials.append(Trial(opponent.name, opponent.heads[0], setting, penalty, _gain(network, feed, asked, wanted)))
@@ -190,7 +194,7 @@ def fit_choices(
     return Classical(
         f"{chosen_one.name}{told.get(best.head, '')}", network, best, trials, chosen_one.features, ("the penalty", "how much is kept"),
         "how much each item says for each other" if best.head in ("ease", "neighbors") else "how often each item was chosen",
-        searched - begun, time.perf_counter() - searched, complete, len(train),
+        searched - begun, time.perf_counter() - searched, complete, len(train), missing,
     )  # fmt: skip
 
 

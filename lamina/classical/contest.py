@@ -96,7 +96,7 @@ class Contest:
         with torch.no_grad(), counter:
             fitted, output, values = self._fitted(seconds)
         took, learned = time.perf_counter() - begun, len(self.split.indices("train"))
-        notes: tuple[str, ...] = ()
+        notes = fitted.notes
         if not fitted.complete:
             notes += (f"{len(fitted.trials)} points of its grid were tried in its {seconds:.0f} s, not all",)
         if fitted.fitted_on < learned:

@@ -122,6 +122,8 @@ class Classical:
     """Whether the whole grid was tried inside the seconds."""
     fitted_on: int
     """Training examples; fewer than there are when the seconds did not suffice."""
+    notes: tuple[str, ...] = ()
+    """What else must be told, such as a way that could not be tried."""
 
 
 class _Ground:

@@ -207,12 +207,17 @@ def _moment(value: Any) -> float:
 # ---------------------------------------------------------------- order, borders, histories
 
 
+def order_of(choices: Choices) -> np.ndarray:
+    """The rows by user, then time, then as they stand in the table."""
+    rows = np.arange(len(choices.user))
+    return np.lexsort((rows, choices.user) if choices.time is None else (rows, choices.time, choices.user))
+
+
 def _in_order(choices: Choices, findings: list[Finding]) -> tuple[Choices, list[Finding]]:
     """By user, then time; rows that say the same again are left out; what is odd is told."""
-    place = np.arange(len(choices.user))
-    when = choices.time if choices.time is not None else np.zeros(len(place))
-    order = np.lexsort((place, when, choices.user))
-    user, item, when = choices.user[order], choices.item[order], when[order]
+    order = order_of(choices)
+    user, item = choices.user[order], choices.item[order]
+    when = choices.time[order] if choices.time is not None else np.zeros(len(order))
     own = np.lexsort((when, item, user))
     again = np.zeros(len(order), bool)
     same = (np.diff(user[own]) == 0) & (np.diff(item[own]) == 0) & (np.diff(when[own]) == 0)
@@ -263,11 +268,10 @@ def _borders(choices: Choices, settings: Settings) -> tuple[tuple[np.ndarray, np
         before_test = choices.part != 2
         if (choices.part == 1).any():
             return (choices.part == 0, before_test), "Held out: as the table's own split column says."
-        place = np.arange(len(choices.user))
         kept = np.cumsum(before_test) - np.repeat(np.cumsum(before_test)[starts] - before_test[starts], sizes)
         many = np.repeat(np.add.reduceat(before_test, starts), sizes)
         checked = before_test & (kept > many - np.maximum(1, (many * TEST_SHARE).astype(np.int64))) & (many >= LEAST_ITEMS)
-        return (before_test & ~checked & (place >= 0), before_test), (
+        return (before_test & ~checked, before_test), (
             "Held out: as the table's own split column says; of the rest the last tenth of each user is the validation part."
         )
     if choices.time is None:

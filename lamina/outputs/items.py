@@ -39,10 +39,9 @@ class Ranked:
     top: np.ndarray
     """Numbers of items, the best first."""
 
-    @property
-    def gain(self) -> float:
-        """NDCG@10."""
-        return gain_at(self.ranks, self.wanted)
+    def gain(self, listed: int = 10) -> float:
+        """NDCG of the first so many."""
+        return gain_at(self.ranks, self.wanted, listed)
 
 
 @dataclass(frozen=True)

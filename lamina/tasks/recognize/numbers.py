@@ -11,7 +11,6 @@ import numpy as np
 from lamina.classical.fit import trivial
 from lamina.classical.numbers import fit_numbers
 from lamina.classical.verdict import ByMean, Pairing
-from lamina.data.read import read_examples
 from lamina.errors import DataError, UsageError, sentence
 from lamina.metrics import mean_interval, resampled
 from lamina.model import Evaluation, Model
@@ -121,5 +120,4 @@ def numbers_from(recognize: Task) -> Task:
         promised=lambda error: f"mean error {-error:.3g} deviations",
         remarks=remarks,
         turned=None,
-        read=read_examples,
     )

@@ -13,7 +13,7 @@ from lamina.classical.verdict import ByMean, Pairing
 from lamina.data.choices import read_choices
 from lamina.errors import UsageError, sentence
 from lamina.inputs import HistoryInput
-from lamina.metrics import LISTED, gain_at, mean_interval
+from lamina.metrics import LISTED, mean_interval
 from lamina.model import Evaluation, Model
 from lamina.outputs import ItemsOutput, Ranked
 from lamina.screen import Screen, percent
@@ -31,7 +31,7 @@ LAST_CHOICES = 5
 
 def score(answers: list[Ranked], truths: list[Any]) -> Score:
     """Mean NDCG@10 over users, among all items; its interval by users."""
-    gains = np.array([answer.gain for answer in answers])
+    gains = np.array([answer.gain() for answer in answers])
     return Score("NDCG@10", float(gains.mean()), *mean_interval(gains), len(gains), unit="")
 
 
@@ -45,7 +45,7 @@ def remarks(answers: list[Ranked], truths: list[Any]) -> list[str]:
     items = len({int(number) for answer in answers for number in answer.top[:10]})
     told = [
         f"recall@10 {percent(recall(answers, 10))} %, recall@20 {percent(recall(answers, LISTED))} %, NDCG@20 "
-        f"{np.mean([_gain_at(answer, LISTED) for answer in answers]):.3f}; {items:,} different items stand in the lists of ten"
+        f"{np.mean([answer.gain(LISTED) for answer in answers]):.3f}; {items:,} different items stand in the lists of ten"
     ]
     wanted, new = sum(answer.wanted for answer in answers), sum(int(np.isinf(answer.ranks).sum()) for answer in answers)
     if new:
@@ -53,13 +53,9 @@ def remarks(answers: list[Ranked], truths: list[Any]) -> list[str]:
     return told
 
 
-def _gain_at(answer: Ranked, listed: int) -> float:
-    return gain_at(answer.ranks, answer.wanted, listed)
-
-
 def pairing(answers: dict[str, list[Any]], truths: list[Any], again: list[list[Any]]) -> Pairing:
     """Users are drawn anew, together for all ways."""
-    return ByMean({kind: np.array([each.gain for each in own]) for kind, own in answers.items()}, "NDCG@10", "users")
+    return ByMean({kind: np.array([each.gain() for each in own]) for kind, own in answers.items()}, "NDCG@10", "users")
 
 
 def facts(prepared: Prepared, learned: Learned, other: list[Any], most: int) -> dict[str, Any]:
@@ -78,7 +74,7 @@ def facts(prepared: Prepared, learned: Learned, other: list[Any], most: int) -> 
         before = [input.title(int(number)) for number in np.asarray(feed.values.take([index])[0])[1:][-LAST_CHOICES:]]
         wanted = [input.title(number) if number else "(new)" for number in feed.targets[index][:LAST_CHOICES]]
         top = [input.title(int(number)) for number in answer.top[:10] if number]
-        shown.append({"name": prepared.examples.names[index], "before": before, "chosen": wanted, "top": top, "gain": answer.gain})
+        shown.append({"name": prepared.examples.names[index], "before": before, "chosen": wanted, "top": top, "gain": answer.gain()})
     return {
         "kind": "choices",
         "users": len(learned.test),
@@ -98,8 +94,8 @@ def _shares(prepared: Prepared) -> np.ndarray:
 def _measures(answers: list[Ranked], shares: np.ndarray) -> dict[str, float]:
     listed = np.concatenate([answer.top[:10] for answer in answers])
     return {
-        "NDCG@10": float(np.mean([answer.gain for answer in answers])),
-        "NDCG@20": float(np.mean([_gain_at(answer, LISTED) for answer in answers])),
+        "NDCG@10": float(np.mean([answer.gain() for answer in answers])),
+        "NDCG@20": float(np.mean([answer.gain(LISTED) for answer in answers])),
         "recall@10": recall(answers, 10),
         "recall@20": recall(answers, LISTED),
         "coverage": len(np.unique(listed)) / max(1, len(shares) - 1),
