@@ -123,6 +123,10 @@ class Task:
     answers: str = "labels"
     """What stands beside the values: labels (few, and training saw those that are tested), numbers, people (training never saw those
     that are tested), texts (a sentence each), choices (of items, after a border in time), or nothing (what follows on what is learned)."""
+    beside: str = "with labels"
+    """That in words, after the examples; empty: nothing is said."""
+    drawn: str = ""
+    """What the interval of its score draws anew, where that is not one training or another."""
     turned: Callable[[Examples], Task | None] | None = None
     """What these examples ask for instead, such as numbers where labels were expected; None = nothing else."""
     arrange: Callable[[Prepared, Screen], Prepared] | None = None

@@ -29,7 +29,6 @@ from lamina.training.inference import BATCH, Values, answers_to, in_place, join_
 from lamina.training.plan import Plan, load_plan
 from lamina.training.snapshots import FOLDER
 
-DRAWN = {"people": "people", "nothing": "stretches of text", "texts": "speakers or recordings", "choices": "users"}
 TOLD = 0.1
 """The number of steps follows the clock all the time; on the screen stand changes by this share."""
 
@@ -62,7 +61,7 @@ def planned(prepared: Prepared, deadline: float | None, screen: Screen) -> Plan:
         return plan
     alone = not prepared.task.folded
     if alone and prepared.settings.seeds > 1:
-        screen.say(f"Seeds       --seeds is not used: the interval draws {DRAWN[prepared.task.answers]} anew, not trainings")
+        screen.say(f"Seeds       --seeds is not used: the interval draws {prepared.task.drawn} anew, not trainings")
     if alone:
         legs = ["final"]
     elif split.folds is None:

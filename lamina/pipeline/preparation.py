@@ -26,7 +26,6 @@ from lamina.tasks import find_task
 from lamina.training.device import choose_device, keep_memory, settle
 from lamina.training.run import Run
 
-WITH = {"labels": " with labels", "numbers": " with numbers", "people": " with labels", "texts": " with what is said in them"}
 RESIDENT = 0.4
 """Decoded data move to a device when they take at most this share of its free memory."""
 
@@ -111,7 +110,7 @@ def audited(data: Any, task: Task, settings: Settings, screen: Screen) -> tuple[
     if settings.task == "auto" and task.turned is not None and (other := task.turned(examples)) is not None:
         screen.say(f"Answers     are numbers; --as {task.name} would take each for a class of its own")
         task = other
-    screen.say(f"Task        {task.name}: {task.question} ({len(examples)} {unfitted.plural}{WITH.get(task.answers, '')})")
+    screen.say(f"Task        {task.name}: {task.question} ({len(examples)} {unfitted.plural} {task.beside}".rstrip() + ")")
     unfitted = unfitted.look(examples.raws)
     return audit(examples, unfitted, settings, screen, task.answers), unfitted, task
 

@@ -115,6 +115,7 @@ def numbers_from(recognize: Task) -> Task:
         facts=facts,
         evaluate=evaluate,
         answers="numbers",
+        beside="with numbers",
         search=lambda input: fit_numbers,
         search_again=False,
         promised=lambda error: f"mean error {-error:.3g} deviations",

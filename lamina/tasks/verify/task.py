@@ -122,6 +122,7 @@ VERIFY = Task(
     evaluate=answers.evaluate,
     instead="Use `lamina enroll`, then `lamina verify` or `lamina identify`.",
     answers="people",
+    drawn="people",
     opponents=lambda input: VOICE_OPPONENTS if isinstance(input, AudioInput) else FACE_OPPONENTS,
     search=lambda input: fit_people,
     decisions=lambda input: ("the network's layers", "optimizer, rate and schedule", "the margin"),
