@@ -12,7 +12,7 @@ import torch
 from typer.testing import CliRunner
 
 import lamina
-from lamina.classical.choices import Factors, ItemWeights, Neighbors, ease_weights, folded_in
+from lamina.classical.choices import Factors, ItemWeights, Neighbors, _graph_filter, ease_weights, folded_in
 from lamina.cli import app
 from lamina.data.choices import read_choices, read_titles
 from lamina.data.raw import History
@@ -309,6 +309,23 @@ def test_neighbors_and_factors_are_their_formulas():
     layer.table.copy_(table)
     layer.base.copy_(base)
     assert torch.allclose(layer(torch.tensor([[0, 2, 4]]), Context())[0][0], table @ user, atol=1e-4)
+
+
+def test_the_graph_filter_is_its_formula():
+    random = np.random.default_rng(2)
+    histories = [random.permutation(12)[: 2 + number % 5] + 1 for number in range(40)]
+    network = _graph_filter(histories, 13, 4, 0.3)
+    matrix = np.zeros((40, 13))
+    for user, items in enumerate(histories):
+        matrix[user, items] = 1
+    users, items = (np.maximum(1, matrix.sum(axis, keepdims=True)) ** 0.5 for axis in (1, 0))
+    scaled = matrix / users / items
+    waves = np.linalg.svd(scaled)[2][:4].T
+    gram = scaled.T @ scaled
+    chosen = np.zeros(13)
+    chosen[[3, 7]] = 1
+    wanted = chosen @ (gram - np.diag(np.diag(gram))) + 0.3 * (chosen / items[0]) @ waves @ waves.T * items[0]
+    assert np.allclose(network(torch.tensor([[0, 3, 7]]), Context())[0][0].numpy()[1:], wanted[1:], atol=1e-4)
 
 
 def test_a_way_whose_library_is_missing_is_told(shop, monkeypatch):

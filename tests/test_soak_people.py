@@ -75,6 +75,10 @@ def test_killed_in_the_middle(tmp_path):
 
     workers = [start(number) for number in range(PROCESSES)]
     killed, began = 0, time.monotonic()
+    while not all((tmp_path / f"log{number}").exists() for number in range(PROCESSES)):  # a busy machine starts them one by one
+        time.sleep(0.2)
+        assert time.monotonic() - began < SECONDS
+    began = time.monotonic()
     while killed < KILLS or time.monotonic() - began < SECONDS / 3:
         time.sleep(chance.uniform(0.1, 1.2))
         assert time.monotonic() - began < 10 * SECONDS

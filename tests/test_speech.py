@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -385,7 +386,14 @@ def test_recordings_of_a_length_are_learned_together():
     pieces = feed.pieces(np.arange(64), 32)
     assert sorted(np.concatenate(pieces).tolist()) == list(range(64)) and all(1 <= len(piece) <= 32 for piece in pieces)
     padded = sum(len(piece) * lengths[piece].max() for piece in pieces)
-    assert padded < 1.3 * lengths.sum() < 64 * lengths.max()
+    assert padded < 1.35 * lengths.sum() < 64 * lengths.max()
+    indices = np.arange(3, 63)
+    shown = [feed.training(indices, 5, step, 8) for step in range(15)]  # two epochs of 60, neither a multiple of 8
+    told = np.concatenate([examples for examples, _ in shown])
+    assert sorted(told[:60]) == sorted(told[60:]) == indices.tolist() and told[:60].tolist() != told[60:].tolist()
+    mixed = np.concatenate([replace(feed, input=AudioInput(RATE, RATE)).training(indices, 5, step, 8)[0] for step in range(15)])
+    lengths = np.array([shape[0] for shape in values.shapes])
+    assert lengths[told].reshape(15, 8).std(1).mean() < 0.5 * lengths[mixed].reshape(15, 8).std(1).mean()
     plain = Feed(values, [], AudioInput(RATE, RATE), output, torch.device("cpu"))
     assert [piece.tolist() for piece in plain.pieces(np.arange(5), 2)] == [[0, 1], [2, 3], [4]]
 

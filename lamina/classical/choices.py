@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
@@ -33,6 +34,9 @@ NEIGHBORS, SHRINKAGES = (50, 200), (0.0, 20.0)
 """Items that are kept for each item, and how many common users are doubted."""
 FACTORS = ((64, 0.003), (128, 0.003), (128, 0.02))
 """(factors of an item, penalty) of iALS."""
+WAVES = ((64, 0.3), (256, 0.3), (256, 1.0))
+"""(slowest waves of the graph, what they count) of the graph filter, with WAVE_NEIGHBORS of each item."""
+WAVE_NEIGHBORS = 400
 UNSEEN, ROUNDS = 0.1, 12
 """What a pair that was not chosen counts, and rounds of alternating."""
 RECENT = 0.1
@@ -44,6 +48,7 @@ CHOICE_OPPONENTS = (
     Opponent("most chosen of late", lambda input, x: [], ("recent",), ("everybody wants the same", "what is new counts")),
     Opponent("items that go together", lambda input, x: [], ("neighbors",), ("items are alike when the same people choose them",)),
     Opponent("EASE", lambda input, x: [], ("ease",), ("the order of choices does not count",)),
+    Opponent("graph filter", lambda input, x: [], ("waves",), ("the order of choices does not count", "users and items are a graph")),
     Opponent("iALS", lambda input, x: [], ("factors",), ("the order of choices does not count", "what was not chosen counts a tenth")),
 )
 
@@ -91,6 +96,37 @@ class Neighbors(Layer):
         numbers = x.long()
         near, likeness = self.near[numbers].flatten(1), self.likeness[numbers].flatten(1)
         return likeness.new_zeros(len(x), self.count).scatter_add_(1, near, likeness), context
+
+
+class GraphFilter(Layer):
+    """What a filter on the graph of users and items leaves of a history: numbers [N, T] -> scores [N, count].
+
+    The near part says what each item says for the few that go with it best, by way of the users who chose both; the far part is the history
+    in the slowest waves of the graph (Shen et al. 2021, GF-CF, https://doi.org/10.1145/3459637.3482264), `share` of it counted.
+    """
+
+    kind = "graph_filter"
+    near: Tensor
+    likeness: Tensor
+    waves: Tensor
+    sizes: Tensor
+
+    def __init__(self, count: int, kept: int, width: int, share: float) -> None:
+        super().__init__()
+        if not (2 <= count <= 1 << 22 and 1 <= kept <= 10_000 and 1 <= width <= 4_096 and 0 <= share <= 100):
+            raise ValueError("there are 2 to 4 million items with 1 to 10000 neighbors, and at most 4096 waves that count 0 to 100")
+        self.count, self.kept, self.width, self.share = count, kept, width, share
+        self.register_buffer("near", torch.zeros(count, kept, dtype=torch.int32))
+        self.register_buffer("likeness", torch.zeros(count, kept))
+        self.register_buffer("waves", torch.zeros(count, width))
+        self.register_buffer("sizes", torch.ones(count))
+
+    def forward(self, x: Tensor, context: Context) -> tuple[Tensor, Context]:
+        numbers = x.long()
+        near, likeness = self.near[numbers].flatten(1).long(), self.likeness[numbers].flatten(1)
+        found = likeness.new_zeros(len(x), self.count).scatter_add_(1, near, likeness)
+        own = (self.waves[numbers] * ((numbers > 0) / self.sizes[numbers])[..., None]).sum(1)
+        return found + self.share * self.sizes * (own @ self.waves.T), context
 
 
 class Factors(Layer):
@@ -190,10 +226,11 @@ def fit_choices(
         "neighbors": f", {best.setting:.0f} neighbors",
         "ease": f", penalty {best.penalty:g}",
         "factors": f", {best.setting:.0f} factors",
+        "waves": f", {best.setting:.0f} waves",
     }
     return Classical(
         f"{chosen_one.name}{told.get(best.head, '')}", network, best, trials, chosen_one.features, ("the penalty", "how much is kept"),
-        "how much each item says for each other" if best.head in ("ease", "neighbors") else "how often each item was chosen",
+        "how much each item says for each other" if best.head in ("ease", "neighbors", "waves") else "how often each item was chosen",
         searched - begun, time.perf_counter() - searched, complete, len(train), missing,
     )  # fmt: skip
 
@@ -216,6 +253,9 @@ def _ways(head: str, count: int) -> Iterator[tuple[float, float, Fit]]:
     elif head == "ease" and count <= MOST_DENSE:
         for penalty in PENALTIES:
             yield 0.0, penalty, _bound(_ease, penalty)
+    elif head == "waves":
+        for width, share in WAVES:
+            yield float(width), share, _bound(_graph_filter, width, share)
     elif head == "factors":
         for width, penalty in FACTORS:
             yield float(width), penalty, _bound(_factors, width, penalty)
@@ -260,15 +300,43 @@ def _neighbors(histories: list[np.ndarray], count: int, kept: int, shrinkage: fl
     matrix = _matrix(histories, count).tocsc()
     sizes = np.asarray(matrix.power(2).sum(0)).ravel() ** 0.5
     layer = Neighbors(count, min(kept, count - 1))
-    for first in range(0, count, 2_000):
-        common = np.asarray((matrix[:, first : first + 2_000].T @ matrix).todense(), np.float32)
-        alike = common / np.maximum(1e-9, sizes[first : first + 2_000, None] * sizes) * (common / (common + shrinkage + 1e-9))
-        alike[np.arange(len(alike)), np.arange(first, first + len(alike))] = 0
-        top = np.argpartition(-alike, layer.kept - 1, axis=1)[:, : layer.kept]
-        layer.near[first : first + len(alike)] = torch.from_numpy(top)
-        layer.likeness[first : first + len(alike)] = torch.from_numpy(np.take_along_axis(alike, top, 1))
-    layer.likeness[0] = 0
+    for item, others, common in _together(matrix):
+        _keep_best(layer, item, others, common / (sizes[item] * sizes[others]) * (common / (common + shrinkage)))
     return _network(layer)
+
+
+def _graph_filter(histories: list[np.ndarray], count: int, width: int, share: float) -> Network:
+    from scipy.sparse import diags
+    from sklearn.utils.extmath import randomized_svd
+
+    matrix = _matrix(histories, count)
+    users, items = (np.maximum(1, np.asarray(matrix.sum(axis)).ravel()) ** 0.5 for axis in (1, 0))
+    scaled = (diags(1 / users) @ matrix @ diags(1 / items)).astype(np.float32)
+    width = min(width, min(matrix.shape) - 1)
+    layer = GraphFilter(count, min(WAVE_NEIGHBORS, count - 1), width, share)
+    for item, others, common in _together(scaled.tocsc()):
+        _keep_best(layer, item, others, common)
+    layer.waves.copy_(torch.from_numpy(randomized_svd(scaled, width, n_iter=4, random_state=0)[2].T.copy()))
+    layer.sizes.copy_(torch.from_numpy(items))
+    return _network(layer)
+
+
+def _together(matrix: Any) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
+    """(item, other items, sum over users of the products of both) for each item of a sparse [users, count]."""
+    for first in range(0, matrix.shape[1], 2_000):
+        common = (matrix[:, first : first + 2_000].T @ matrix).tocsr()
+        for row, (begin, end) in enumerate(itertools.pairwise(common.indptr)):
+            others = common.indices[begin:end]
+            apart = others != first + row
+            yield first + row, others[apart], common.data[begin:end][apart]
+
+
+def _keep_best(layer: Neighbors | GraphFilter, item: int, others: np.ndarray, alike: np.ndarray) -> None:
+    if len(others) > layer.kept:
+        best = np.argpartition(-alike, layer.kept - 1)[: layer.kept]
+        others, alike = others[best], alike[best]
+    layer.near[item, : len(others)] = torch.from_numpy(others)
+    layer.likeness[item, : len(others)] = torch.from_numpy(alike)
 
 
 def _factors(histories: list[np.ndarray], count: int, width: int, penalty: float) -> Network:

@@ -17,8 +17,10 @@ if TYPE_CHECKING:
     from lamina.layers import Context
     from lamina.outputs import Output
 
-PADDED, LEAST_TOGETHER = 0.15, 8
+PADDED, LEAST_TOGETHER = 0.25, 8
 """Values of different lengths stand together up to this share of padding, but at least so many."""
+BUCKETS = 8
+"""Batches that are made of so many times as many shuffled values by their length, where lengths differ much."""
 GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 
 
@@ -83,13 +85,32 @@ class Feed:
         chosen = np.empty(batch, np.int64)
         for epoch in np.unique(epochs):
             mine = epochs == epoch
-            chosen[mine] = indices[_permutation(len(indices), seed, int(epoch))[within[mine]]]
+            order, asked = _permutation(len(indices), seed, int(epoch)), within[mine]
+            chosen[mine] = indices[self._of_a_length(order, indices, batch, int(epoch), asked) if self.input.ragged else order[asked]]
         share = slice(rank * batch // ranks, (rank + 1) * batch // ranks)
         chosen, epochs = chosen[share], epochs[share]
         draws = counter_draws(seed, step, chosen, self.input.draws)
         if self.input.draws:  # the first alternates: what an epoch saw mirrored, the next one sees as it is
             draws[:, 0] = (counter_draws(seed, 0, chosen, 1)[:, 0] + 0.5 * (epochs % 2)) % 1.0
         return chosen, draws
+
+    def _of_a_length(self, order: np.ndarray, indices: np.ndarray, batch: int, epoch: int, within: np.ndarray) -> np.ndarray:
+        """What stands `within` an epoch's `order` when values of about a length are in one batch: each few batches' worth are sorted."""
+        first = -epoch * len(indices) % batch  # places until a batch begins
+        found = order[within]
+        stretch = BUCKETS * batch
+        for number in np.unique((within - first) // stretch):
+            begin = first + int(number) * stretch
+            if begin < first:
+                continue
+            mixed = order[begin : begin + stretch]
+            alike = mixed[np.argsort([self.values.shapes[index][0] for index in indices[mixed]], kind="stable")]
+            whole = len(alike) // batch
+            turns = np.argsort(mixed[:whole], kind="stable")  # of batches: as mixed as the values
+            dealt = np.concatenate([*(alike[turn * batch : (turn + 1) * batch] for turn in turns), alike[whole * batch :]])
+            here = (within >= begin) & (within < begin + stretch)
+            found[here] = dealt[within[here] - begin]
+        return found
 
 
 _LAST: dict[tuple[int, int, int], np.ndarray] = {}
