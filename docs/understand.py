@@ -1,5 +1,5 @@
 """Write docs/understand.md and its notebook from real trainings (`make docs`); with --measure the figures are made anew, those of
-faces and voices with --measure people.
+faces and voices with --measure people, those of speech with --measure speech.
 
 What was measured stands in understand.json; the page and the notebook are made from it alone, and a test compares them.
 """
@@ -140,6 +140,32 @@ def measure_people() -> dict[str, Any]:
                 "openings": [each for each in told["openings"] if each["rate"] <= 0.0101][:1],
             }  # fmt: skip
     return found
+
+
+def measure_speech() -> dict[str, Any]:
+    """Train on AN4 from beside the checkout (some minutes more than its ten), and read letters after each layer. No recording is kept."""
+    import lamina
+    from benchmarks.speech import _an4  # the same table as the published figures
+    from lamina import inside
+    from lamina.report.plots import probes_by_layer
+    from lamina.screen import Screen
+
+    with tempfile.TemporaryDirectory() as folder:
+        table, rows = _an4(Path(folder))
+        paths = {"out": Path(folder) / "an4.lamina", "runs": Path(folder) / "runs"}
+        model = lamina.train(table, task="transcribe", screen=Screen(), minutes=10, **paths)
+        opened = inside.layers(model)
+        told = json.loads((Path(model.card["run"]) / "report.json").read_text())
+    _figure("probes-speech", probes_by_layer(opened["probes"], opened["control"], "letters"))
+    order = sorted(range(len(told["texts"])), key=lambda place: (told["wrong"][place], told["names"][place]))
+    kept = ("name", "kind", "shape", "parameters")
+    return {
+        "examples": model.card["examples"], "seconds": sum(float(row["seconds"]) for row in rows if row["split"] == "train"),
+        "score": model.card["score"], "remarks": model.card["facts"]["remarks"], "verdict": model.card["verdict"]["sentence"],
+        "probes": opened["probes"], "control": opened["control"], "confused": told["confused"][:6],
+        "layers": [{key: each[key] for key in kept} for each in opened["layers"]],
+        "heard": [[told["spoken"][place], told["texts"][place]] for place in (order[len(order) // 4], order[len(order) // 2], order[-4])],
+    }  # fmt: skip
 
 
 def _contenders(card: dict[str, Any]) -> list[dict[str, Any]]:
@@ -509,13 +535,55 @@ lamina report people.lamina
 ```"""
 
 
+def of_speech(facts: dict[str, Any]) -> str:
+    """The section on speech, measured where its data lay beside the checkout; empty where they did not."""
+    if "speech" not in facts:
+        return ""
+    its = facts["speech"]
+    probes, control = ({each["name"]: each for each in its[kind]} for kind in ("probes", "control"))
+    rows = "\n".join(
+        f"| {each['name']} | {' x '.join(map(str, each['shape']))} | {each['parameters']:,} | {share(probes[each['name']]['score'])} | "
+        f"{share(control[each['name']]['score'])} |"
+        for each in its["layers"]
+        if each["name"] in probes
+    )
+    heard = "\n".join(f"| {said} | {told} |" for said, told in its["heard"])
+    confused = ", ".join(f"{told or 'nothing'} for {said or 'nothing'} ({count})" for told, said, count in its["confused"])
+    return f"""## 12. What was said?
+
+A loss that adds up every way in which the letters of a text can lie in a recording (CTC) needs nobody to say where each letter is: {its["examples"]["train"]:,} recordings of AN4,
+{its["seconds"] / 60:.0f} minutes, each with its text and no more ([Speech](speech.md)). How well a straight line tells, from each layer's signals at the step where a letter is heard, which letter it is, in recordings that
+nothing was fitted on, beside the same layers with random weights:
+
+| layer | puts out | weights | letters read | with random weights |
+|---|---|---|---|---|
+{rows}
+
+![letters read by layer](figures/probes-speech.svg)
+
+Sounds become letters on the way up, and letters words. Of ten speakers who were never heard in training, {share(its["score"]["value"])} of the words were wrong ({its["score"]["low"] * 100:.1f}-{its["score"]["high"] * 100:.1f} %,
+speakers drawn anew); {"; ".join(its["remarks"])}. {its["verdict"]}
+
+| said | heard |
+|---|---|
+{heard}
+
+Heard for what was said most often: {confused}.
+
+```sh
+lamina train speech/ --as transcribe --minutes 10
+lamina layers speech.lamina
+lamina report speech.lamina
+```"""
+
+
 def page(facts: dict[str, Any]) -> str:
     parts = []
     for told, command in sections(facts):
         parts.append(told)
         if command:
             parts.append(f"```sh\n{command}\n```")
-    parts += [people] if (people := of_people(facts)) else []
+    parts += [told for told in (of_people(facts), of_speech(facts)) if told]
     return "\n\n".join(parts) + "\n"
 
 
@@ -534,8 +602,9 @@ def notebook(facts: dict[str, Any]) -> str:
         cells.append(
             {"cell_type": "code", "execution_count": None, "metadata": {}, "outputs": [], "source": code.splitlines(keepends=True)}
         )
-    if people := of_people(facts):
-        cells.append({"cell_type": "markdown", "metadata": {}, "source": people.splitlines(keepends=True)})
+    for told in (of_people(facts), of_speech(facts)):
+        if told:
+            cells.append({"cell_type": "markdown", "metadata": {}, "source": told.splitlines(keepends=True)})
     for number, cell in enumerate(cells):
         cell["id"] = f"cell-{number:02}"
     about = {"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"}, "language_info": {"name": "python"}}
@@ -544,11 +613,12 @@ def notebook(facts: dict[str, Any]) -> str:
 
 if __name__ == "__main__":
     before = json.loads(FACTS.read_text()) if FACTS.exists() else {}
-    if sys.argv[1:] == ["--measure", "people"]:
+    apart = {"people": measure_people, "speech": measure_speech}
+    if sys.argv[1:2] == ["--measure"] and sys.argv[2:] and sys.argv[2] in apart:
         sys.path.insert(0, str(HERE.parent))
-        FACTS.write_text(json.dumps({**before, "people": measure_people()}, indent=1, ensure_ascii=False) + "\n")
+        FACTS.write_text(json.dumps({**before, sys.argv[2]: apart[sys.argv[2]]()}, indent=1, ensure_ascii=False) + "\n")
     elif "--measure" in sys.argv or not before:
-        kept = {name: before[name] for name in ("people",) if name in before}
+        kept = {name: before[name] for name in apart if name in before}
         FACTS.write_text(json.dumps({**measure(), **kept}, indent=1, ensure_ascii=False) + "\n")
     known_facts = json.loads(FACTS.read_text())
     PAGE.write_text(page(known_facts))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import sys
+import weakref
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +17,10 @@ from torch import Tensor
 from lamina.data.choices import order_of, read_rows_of_choices, read_titles
 from lamina.errors import DataError, UsageError, did_you_mean, sentence
 from lamina.inputs import HistoryInput
+from lamina.layers import TokenHead
+from lamina.networks import Network
 from lamina.outputs import ItemsOutput
+from lamina.screen import Screen
 from lamina.settings import Settings
 
 if TYPE_CHECKING:
@@ -27,6 +32,11 @@ BECAUSE_OF = 50
 STEPS_AT_ONCE = 1 << 14
 ALIKE = 10
 """Known items that stand for a new one."""
+MOST_EXACT = 1_000_000
+"""Items up to which all are scored; of more, those near are found in an index of a library, where it is installed …"""
+LISTS, LOOKED_THROUGH = 4_096, 64
+"""… which has so many lists, and of which so many are looked through for each answer."""
+SEARCH_EXTRA = "pip install 'lamina[search]'"
 
 
 @dataclass(frozen=True)
@@ -67,15 +77,13 @@ def recommend(
     else:
         named = split_titles(items) if isinstance(items, str) else list(items or ())
         history = np.array([0, *(input.number(name) for name in named)], np.int64)
-    scores = scores_after(model, [history])[0].clone()
-    for name in exclude:
-        scores[input.number(name)] = -torch.inf
-    best = scores.topk(min(top, int(torch.isfinite(scores).sum())))
-    numbers = [int(number) for number in best.indices]
+    best, scores = (each[0] for each in best_after(model, [history], top, [input.number(name) for name in exclude]))
+    listed = torch.isfinite(scores)
+    numbers, worths = best[listed].tolist(), scores[listed].tolist()
     reasons = _reasons(model, history, numbers, because) if because and len(history) > 1 else [()] * len(numbers)
     found = [
         Recommendation(input.items[number - 1], input.title(number), float(score), why)
-        for number, score, why in zip(numbers, best.values.tolist(), reasons, strict=True)
+        for number, score, why in zip(numbers, worths, reasons, strict=True)
     ]
     if new is not None:
         found = sorted([*found, *_new_ones(model, scores_after(model, [history], seen_too=True)[0], new)], key=lambda each: -each.score)
@@ -128,16 +136,69 @@ def history_of(model: Model, user: str, data: Any = None) -> np.ndarray:
 
 def scores_after(model: Model, histories: Sequence[np.ndarray], seen_too: bool = False) -> Tensor:
     """float32 [n, count] of all items after each history; what is not to be recommended at minus infinity, unless `seen_too`."""
-    input, output = _parts(model)
-    x, context = input.collate(histories)
-    network = model.network.eval()
+    output = _parts(model)[1]
+    hidden, x, lengths = _hidden(model, histories)
     with torch.inference_mode():
-        hidden, after = network.hidden(x, context)
-        found = output.scores(torch.zeros_like(x) if seen_too else x, hidden, network.head, after.lengths)
+        found = output.scores(torch.zeros_like(x) if seen_too else x, hidden, model.network.head, lengths)
         if not output.again and not seen_too:  # what was chosen before the stretch that the network sees
             for row, history in zip(found, histories, strict=True):
                 row[torch.from_numpy(history)] = -torch.inf
     return found
+
+
+def best_after(model: Model, histories: Sequence[np.ndarray], top: int, without: Sequence[int] = ()) -> tuple[Tensor, Tensor]:
+    """(numbers [n, top], their scores) of the best items after each history, the best first, none of `without`; minus infinity where there
+    are no more."""
+    output = _parts(model)[1]
+    if (index := _index_of(model)) is None:
+        scores = scores_after(model, histories).clone()
+        scores[:, list(without)] = -torch.inf
+        best = scores.topk(min(top, output.count - 1))
+        return best.indices, best.values
+    hidden, _, lengths = _hidden(model, histories)
+    known = [set(without) | {0, -1} | (set() if output.again else set(history.tolist())) for history in histories]
+    many = min(output.count, top + max(map(len, known)))
+    scores, numbers = (torch.from_numpy(each) for each in index.search(output.last(hidden, lengths).float().numpy(), many))
+    for row, its in enumerate(known):
+        scores[row, torch.isin(numbers[row], torch.tensor(sorted(its)))] = -torch.inf
+    best = scores.topk(min(top, many))
+    return numbers.gather(1, best.indices), best.values
+
+
+def _hidden(model: Model, histories: Sequence[np.ndarray]) -> tuple[Tensor, Tensor, Tensor | None]:
+    """(signals before the head, the batch, lengths) of histories."""
+    x, context = model.input.collate(histories)
+    with torch.inference_mode():
+        hidden, after = model.network.eval().hidden(x, context)
+    return hidden, x, after.lengths
+
+
+_INDICES: weakref.WeakKeyDictionary[Network, Any] = weakref.WeakKeyDictionary()
+
+
+def _index_of(model: Model) -> Any:
+    """An index of the items by their inner product, made at the first question; None where all are scored.
+
+    An inverted file, its lists found by k-means (Jegou, Douze & Schmid 2011, https://doi.org/10.1109/TPAMI.2010.57).
+    """
+    head, output = model.network.head, _parts(model)[1]
+    if output.count <= MOST_EXACT or not isinstance(head, TokenHead):
+        return None
+    if model.network not in _INDICES:
+        try:
+            import faiss
+        except ImportError:
+            Screen(sys.stderr).warn(f"All {output.count - 1:,} items are scored for each list; an index is faster: {SEARCH_EXTRA}")
+            _INDICES[model.network] = None
+            return None
+        table = head.matrix.detach().float().cpu().numpy()
+        lists = max(1, min(LISTS, len(table) // 64))
+        index = faiss.IndexIVFFlat(faiss.IndexFlatIP(table.shape[1]), table.shape[1], lists, faiss.METRIC_INNER_PRODUCT)
+        index.train(table)
+        index.add(table)
+        index.nprobe = min(LOOKED_THROUGH, lists)
+        _INDICES[model.network] = index
+    return _INDICES[model.network]
 
 
 def _reasons(model: Model, history: np.ndarray, numbers: Sequence[int], because: int) -> list[tuple[str, ...]]:
@@ -145,11 +206,9 @@ def _reasons(model: Model, history: np.ndarray, numbers: Sequence[int], because:
     input, output = _parts(model)
     places = range(max(1, len(history) - BECAUSE_OF), len(history))
     without = [np.delete(history, place) for place in places]
-    x, context = input.collate([history, *without])
-    network = model.network.eval()
+    hidden, x, lengths = _hidden(model, [history, *without])
     with torch.inference_mode():
-        hidden, after = network.hidden(x, context)
-        found = output.scores(torch.zeros_like(x), hidden, network.head, after.lengths)[:, 1:]
+        found = output.scores(torch.zeros_like(x), hidden, model.network.head, lengths)[:, 1:]
         found = found - found.mean(1, keepdim=True)
     told = []
     for number in numbers:
@@ -173,9 +232,8 @@ def recommend_all(
     sizes = np.minimum(np.diff(starts), input.longest)
     for some in batches_of(np.argsort(sizes, kind="stable"), sizes, output.count):
         histories = [np.r_[0, item[starts[place] : starts[place + 1]]] for place in some]
-        scores = scores_after(model, histories)
-        best = scores.topk(min(top, scores.shape[1] - 1))
-        yield [choices.users[place] for place in some], best.indices.numpy(), best.values.numpy()
+        numbers, scores = best_after(model, histories, top)
+        yield [choices.users[place] for place in some], numbers.numpy(), scores.numpy()
 
 
 def batches_of(order: np.ndarray, sizes: np.ndarray, count: int) -> Iterator[np.ndarray]:

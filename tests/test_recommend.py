@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -134,6 +135,26 @@ def test_people_never_seen_are_scored(shop, tmp_path):
     wrong.write_text("a,b\n1,2\n")
     with pytest.raises(DataError, match="column of users"):
         model.evaluate(str(wrong))
+
+
+def test_lists_among_many_items_come_from_an_index(shop, monkeypatch):
+    from lamina import recommending
+
+    _, model = shop
+    asked = [["i3", "i4"], [], ["i1", "i2", "i5", "i9"]]
+    plain = [model.recommend(items, top=4, exclude=["i7"]) for items in asked]
+    monkeypatch.setattr(recommending, "MOST_EXACT", 10)
+    monkeypatch.setattr(recommending, "_INDICES", {})
+    monkeypatch.setitem(sys.modules, "faiss", None)
+    assert [model.recommend(items, top=4, exclude=["i7"]) for items in asked] == plain  # all are scored, and it is told
+    monkeypatch.undo()
+    pytest.importorskip("faiss")
+    monkeypatch.setattr(recommending, "MOST_EXACT", 10)
+    monkeypatch.setattr(recommending, "_INDICES", {})
+    found = [model.recommend(items, top=4, exclude=["i7"]) for items in asked]
+    assert [[(each.item, each.because) for each in its] for its in found] == [[(each.item, each.because) for each in its] for its in plain]
+    assert np.allclose([each.score for its in found for each in its], [each.score for its in plain for each in its], atol=1e-4)
+    assert len(recommending._INDICES) == 1 and len(model.recommend(asked[0], top=1_000)) == len(model.input.items) - 2
 
 
 def test_a_list_does_not_depend_on_its_neighbors(shop):
@@ -329,8 +350,6 @@ def test_the_graph_filter_is_its_formula():
 
 
 def test_a_way_whose_library_is_missing_is_told(shop, monkeypatch):
-    import sys
-
     from lamina.classical.choices import CHOICE_OPPONENTS, fit_choices
 
     _, model = shop

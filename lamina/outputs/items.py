@@ -108,12 +108,17 @@ class ItemsOutput(Output):
 
     def scores(self, x: Tensor, hidden: Tensor, head: Layer, lengths: Tensor | None) -> Tensor:
         """float32 [N, count] after the last item of each history; what is not to be recommended at minus infinity."""
-        if hidden.ndim == 3:
-            last = torch.full((len(x),), hidden.shape[1], device=x.device) if lengths is None else lengths.to(x.device)
-            hidden = hidden[torch.arange(len(x), device=x.device), last - 1]
-        made = head(hidden, Context(lengths))[0].float().clone()
+        made = head(self.last(hidden, lengths), Context(lengths))[0].float().clone()
         made[:, 0] = -torch.inf
         return made if self.again else made.scatter_(1, x.long(), -torch.inf)
+
+    @staticmethod
+    def last(hidden: Tensor, lengths: Tensor | None) -> Tensor:
+        """The signals after the last item of each history, [N, width]."""
+        if hidden.ndim != 3:
+            return hidden
+        rows = torch.arange(len(hidden), device=hidden.device)
+        return hidden[:, -1] if lengths is None else hidden[rows, lengths.to(hidden.device) - 1]
 
     def _met(self, scores: Tensor, target: Tensor) -> Tensor:
         found = scores.new_zeros(len(scores), 3 + MOST_WANTED + TOP)
