@@ -17,7 +17,7 @@ from lamina.losses import NOTHING, projected_cross_entropy
 from lamina.metrics import LISTED, gain_at
 from lamina.outputs.base import Output, Progress
 
-FULL = 6_000
+FULL = 20_000
 """Items up to which every one of them stands in the loss; above, what was chosen stands against SAMPLED others, one set for a batch."""
 SAMPLED = 1_024
 TOP = 20

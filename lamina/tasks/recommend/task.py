@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 SIZES = [32, 64, 96, 128, 192]
 DEPTH, DROPPED = 2, 0.2
 """Pairs of layers, and the share of signals that are dropped in training."""
+STEPS = 5_000
 REPEATED = 0.1
 """Share of choices that are of something chosen before, from which on it may be recommended again."""
 
@@ -37,16 +39,18 @@ def _network(input: Input, output: Output, size: int, x: Tensor) -> Network:
 
 
 def _recipe(examples: int, input: Input) -> Recipe:
-    """Tuned on validation parts only (docs/log.md)."""
+    """Tuned on validation parts only (docs/log.md). A batch is about STEPS choices, whatever the length of the histories."""
+    assert isinstance(input, HistoryInput)
     return Recipe(
-        epochs=40,
-        least_epochs=15,
-        batch=128,
+        epochs=20,
+        least_epochs=8,
+        batch=min(128, max(16, 1 << round(math.log2(STEPS / input.longest)))),
         size=64,
-        optimizer="adamw",
-        learning_rate=0.001,
-        head_rate=0.001,
-        rest_rate=0.001,
+        optimizer="muon+adamw",
+        learning_rate=0.02,
+        momentum=0.95,
+        head_rate=0.003,
+        rest_rate=0.003,
         weight_decay=0.01,
         warmup=0.05,
         average=0.03,
