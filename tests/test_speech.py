@@ -325,13 +325,13 @@ def test_two_views_are_asked_to_agree():
     assert float(alike) == pytest.approx(float(alone), rel=1e-5) and float(count) == float(again) == 4 and float(total) > 0
 
 
-def test_bent_time_is_that_of_a_plain_reference():
+def test_bent_time_is_that_of_a_plain_reference(monkeypatch):
     random = np.random.default_rng(1)
     rows = [random.normal(size=(size, 3)).astype(np.float32) for size in (4, 7, 5)]
     layer = Templates(3, 7, 3)
     for number, row in enumerate(rows):
         layer.kept[number, : len(row)], layer.lengths[number] = torch.from_numpy(row), len(row)
-    asked = random.normal(size=(6, 3)).astype(np.float32)
+    asked = [random.normal(size=(size, 3)).astype(np.float32) for size in (6, 3, 9)]
 
     def plain(one, other):
         table = np.full((len(one) + 1, len(other) + 1), np.inf)
@@ -340,7 +340,10 @@ def test_bent_time_is_that_of_a_plain_reference():
             table[i + 1, j + 1] = np.linalg.norm(one[i] - other[j]) + min(table[i, j], table[i, j + 1], table[i + 1, j])
         return table[-1, -1] / (len(one) + len(other))
 
-    assert np.allclose(layer.costs(torch.from_numpy(asked)).numpy(), [plain(row, asked) for row in rows], atol=1e-4)
+    wanted = [[plain(row, each) for row in rows] for each in asked]
+    assert np.allclose(layer.costs([torch.from_numpy(each) for each in asked]).numpy(), wanted, atol=1e-4)
+    monkeypatch.setattr("lamina.classical.speech.CELLS", 1)
+    assert np.allclose(layer.costs([torch.from_numpy(each) for each in asked]).numpy(), wanted, atol=1e-4)
     output = CharactersOutput().fit(["aab", "b"])
     saying = Saying.of([output.encode("aab"), output.encode("b")], len(output.letters) + 1)
     values, context = saying(torch.tensor([1, 0]), Context())

@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from lamina.classical.fit import Classical, Opponent, Trial
 from lamina.layers import Context, Layer, Same
 from lamina.metrics import edits
 from lamina.networks import Network
 from lamina.outputs import CharactersOutput
+from lamina.training.inference import BATCH
 
 if TYPE_CHECKING:
     from lamina.data.batches import Feed
@@ -26,6 +27,8 @@ COEFFICIENTS = 13
 STRIDE = 3
 """Every third frame is compared."""
 MOST_TEMPLATES, MOST_FRAMES = 1_000, 1_000
+CELLS = 1 << 25
+"""Steps of pairs of recordings that are compared at once."""
 ASKED = 40
 """Training recordings, left out of the templates, that tell how good the way is."""
 SPEECH_OPPONENTS = (
@@ -78,31 +81,35 @@ class Templates(Layer):
         if x.is_meta:
             return x.new_empty(len(x), dtype=torch.int64), Context()
         lengths = [x.shape[1]] * len(x) if context.lengths is None else context.lengths.tolist()
-        return torch.stack([self.costs(row[:length]).argmin() for row, length in zip(x, lengths, strict=True)]), Context()
+        return self.costs([row[:length] for row, length in zip(x, lengths, strict=True)]).argmin(1), Context()
 
-    def costs(self, one: Tensor) -> Tensor:
-        """[count] of a recording [T, features], diagonal by diagonal, for all templates at once."""
-        one = one[: MOST_FRAMES // STRIDE]
-        apart = torch.cdist(self.kept, one[None])  # [count, steps, T]
-        rows, columns = apart.shape[1:]
-        last = self.lengths.clamp(1, rows) - 1
-        ends = torch.full((self.count,), torch.inf)
-        before = before_that = torch.full((self.count, rows + 1), torch.inf)
-        for diagonal in range(rows + columns - 1):
-            low, high = max(0, diagonal - columns + 1), min(rows - 1, diagonal)
-            place = torch.arange(low, high + 1)
-            cost = apart[:, place, diagonal - place]
-            if diagonal:
-                cost = cost + torch.minimum(
-                    torch.minimum(before[:, low : high + 1], before[:, low + 1 : high + 2]), before_that[:, low : high + 1]
-                )
-            now = torch.full((self.count, rows + 1), torch.inf)
-            now[:, low + 1 : high + 2] = cost
-            if (row := diagonal - columns + 1) >= 0:
-                ended = last == row
-                ends[ended] = now[ended, row + 1]
-            before_that, before = before, now
-        return ends / (last + 1 + columns)
+    def costs(self, asked: Sequence[Tensor]) -> Tensor:
+        """[n, count] of recordings [T, features] each, some at once: as many as CELLS allow."""
+        found = []
+        each = self.count * self.steps * (self.steps + min(MOST_FRAMES // STRIDE, max(map(len, asked), default=1)))
+        for first in range(0, len(asked), many := max(1, CELLS // each)):
+            rows = [row[: MOST_FRAMES // STRIDE] for row in asked[first : first + many]]
+            found.append(self._costs(nn.utils.rnn.pad_sequence(list(rows), batch_first=True), torch.tensor([len(row) for row in rows])))
+        return torch.cat(found)
+
+    def _costs(self, asked: Tensor, lengths: Tensor) -> Tensor:
+        """[n, count] of n recordings [n, T, features], diagonal by diagonal, for all pairs at once."""
+        steps, pairs = asked.shape[1], len(asked) * self.count
+        apart = torch.cdist(self.kept[None], asked[:, None]).view(pairs, self.steps, steps)
+        wide = F.pad(apart, (0, self.steps), value=torch.inf).flatten(1)  # each row one place further to the right: diagonals are columns
+        diagonals = wide[:, : self.steps * (self.steps + steps - 1)].view(pairs, self.steps, -1).permute(2, 0, 1).contiguous()
+        last = (self.lengths.clamp(1, self.steps) - 1).repeat(len(asked))
+        ending = last + (lengths - 1).repeat_interleave(self.count)
+        ends = torch.full((pairs,), torch.inf)
+        now, before, before_that = (torch.full((pairs, self.steps + 1), torch.inf) for _ in range(3))
+        for number, diagonal in enumerate(diagonals):
+            best = torch.minimum(torch.minimum(before[:, 1:], before[:, :-1]), before_that[:, :-1])
+            if number == 0:
+                best[:, 0] = 0
+            torch.add(diagonal, best, out=now[:, 1:])
+            ends = torch.where(ending == number, now.gather(1, last[:, None] + 1)[:, 0], ends)
+            now, before, before_that = before_that, now, before
+        return (ends / (last + 1 + lengths.repeat_interleave(self.count))).view(len(asked), self.count)
 
 
 class Saying(Layer):
@@ -152,18 +159,16 @@ def fit_templates(
     first = feed.input.layer(feed.batch(train[:: max(1, len(train) // 256)]).x)
     cepstra = Cepstra(first.bands)  # type: ignore[arg-type]
     chosen = np.random.Generator(np.random.Philox(key=seed)).permutation(train)[:MOST_TEMPLATES]
-    rows = [row for index in chosen for row in _cepstra(feed, [int(index)], first, cepstra)]
-    few = rows[: max(2, min(64, len(rows) // 4))]
-    layer, started = _kept(few), time.perf_counter()
-    layer.costs(rows[-1])
-    each = (time.perf_counter() - started) / len(few)
+    rows = _cepstra(feed, chosen, first, cepstra)
+    layer, started = _kept(rows), time.perf_counter()
+    layer.costs(rows[-1:])
+    each = (time.perf_counter() - started) / len(rows)
     most = max(16, int(0.5 * seconds / max(1e-9, each * (answers + ASKED))))
     asked = min(ASKED, len(chosen) // 4)
     layer = _kept(rows[asked : asked + most])
     wrong = wanted = 0
-    for place in range(asked):
-        nearest = chosen[asked + int(layer.costs(rows[place]).argmin())]
-        said = [feed.output.text(feed.targets[index]).split() for index in (nearest, chosen[place])]
+    for place, best in enumerate(layer.costs(rows[:asked]).argmin(1).tolist()):
+        said = [feed.output.text(feed.targets[index]).split() for index in (chosen[asked + best], chosen[place])]
         wrong, wanted = wrong + edits(*said), wanted + len(said[1])
     promise = max(0.0, 1 - wrong / max(1, wanted))
     searched = time.perf_counter()
@@ -178,12 +183,17 @@ def fit_templates(
     )  # fmt: skip
 
 
-def _cepstra(feed: Feed, examples: Sequence[int], first: Layer, cepstra: Layer) -> list[Tensor]:
-    batch = feed.batch(np.asarray(examples, np.int64))
-    with torch.no_grad():
-        x, context = cepstra(*first(batch.x, batch.context))
-    assert context.lengths is not None
-    return [row[:length][: MOST_FRAMES // STRIDE] for row, length in zip(x, context.lengths.tolist(), strict=True)]
+def _cepstra(feed: Feed, examples: np.ndarray, first: Layer, cepstra: Layer) -> list[Tensor]:
+    """[T, coefficients] of each, those of a length read together."""
+    found: dict[int, Tensor] = {}
+    for some in feed.pieces(examples, BATCH):
+        batch = feed.batch(examples[some])
+        with torch.no_grad():
+            x, context = cepstra(*first(batch.x, batch.context))
+        assert context.lengths is not None
+        cut = (row[: min(length, MOST_FRAMES // STRIDE)] for row, length in zip(x, context.lengths.tolist(), strict=True))
+        found.update(zip(some.tolist(), cut, strict=True))
+    return [found[place] for place in range(len(examples))]
 
 
 def _kept(rows: Sequence[Tensor]) -> Templates:
