@@ -97,19 +97,25 @@ class Templates(Layer):
         steps, pairs = asked.shape[1], len(asked) * self.count
         apart = torch.cdist(self.kept[None], asked[:, None]).view(pairs, self.steps, steps)
         wide = F.pad(apart, (0, self.steps), value=torch.inf).flatten(1)  # each row one place further to the right: diagonals are columns
-        diagonals = wide[:, : self.steps * (self.steps + steps - 1)].view(pairs, self.steps, -1).permute(2, 0, 1).contiguous()
-        last = (self.lengths.clamp(1, self.steps) - 1).repeat(len(asked))
-        ending = last + (lengths - 1).repeat_interleave(self.count)
-        ends = torch.full((pairs,), torch.inf)
-        now, before, before_that = (torch.full((pairs, self.steps + 1), torch.inf) for _ in range(3))
-        for number, diagonal in enumerate(diagonals):
-            best = torch.minimum(torch.minimum(before[:, 1:], before[:, :-1]), before_that[:, :-1])
+        diagonals = wide[:, : self.steps * (self.steps + steps - 1)].view(pairs, self.steps, -1).permute(2, 0, 1).contiguous().numpy()
+        last = (self.lengths.clamp(1, self.steps) - 1).repeat(len(asked)).numpy()
+        sizes = lengths.repeat_interleave(self.count).numpy()
+        ending = last + sizes - 1
+        order = np.argsort(ending, kind="stable")
+        reached = np.searchsorted(ending[order], np.arange(len(diagonals) + 1))
+        ends = np.full(pairs, np.inf, np.float32)
+        now, before, before_that = (np.full((pairs, self.steps + 1), np.inf, np.float32) for _ in range(3))
+        for number, diagonal in enumerate(diagonals):  # thousands of small steps: in NumPy they cost a third
+            best = now[:, 1:]
+            np.minimum(before_that[:, :-1], before[:, :-1], out=best)
+            np.minimum(best, before[:, 1:], out=best)
             if number == 0:
                 best[:, 0] = 0
-            torch.add(diagonal, best, out=now[:, 1:])
-            ends = torch.where(ending == number, now.gather(1, last[:, None] + 1)[:, 0], ends)
+            best += diagonal
+            here = order[reached[number] : reached[number + 1]]
+            ends[here] = now[here, last[here] + 1]
             now, before, before_that = before_that, now, before
-        return (ends / (last + 1 + lengths.repeat_interleave(self.count))).view(len(asked), self.count)
+        return torch.from_numpy(ends / (last + 1 + sizes)).view(len(asked), self.count)
 
 
 class Saying(Layer):
