@@ -121,29 +121,6 @@ def test_a_book_through_the_main_path(tale):
         opened.predict(folder / "book.txt")
 
 
-def test_a_stopped_training_goes_on_to_the_same_bits(tale, tmp_path):
-    from lamina.errors import Interrupted
-    from lamina.training import fit as fitting
-
-    folder, _ = tale
-    paths = {"runs": tmp_path / "runs", "cache": str(tmp_path / "c"), "verdict_share": 0.0, "epochs": 2}
-    straight = lamina.train(folder / "book.txt", out=tmp_path / "one.lamina", **paths, **OPTIONS)
-    check = fitting._Driver._check
-
-    def stop(self):
-        if self.done > 10:
-            self._stop()
-        return check(self)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(fitting._Driver, "_check", stop)
-        with pytest.raises(Interrupted):
-            lamina.train(folder / "book.txt", out=tmp_path / "two.lamina", **paths, **OPTIONS)
-    again = lamina.resume(tmp_path / "runs" / "book-2")
-    for one, two in zip(straight.network.state_dict().values(), again.network.state_dict().values(), strict=True):
-        assert torch.equal(one, two)
-
-
 def test_generation_with_a_cache_is_that_without(tale):
     """The cache, and texts of several lengths at once, change nothing: at temperature 0 each token is the likeliest of a whole pass."""
     _, model = tale

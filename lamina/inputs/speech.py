@@ -116,6 +116,10 @@ class SpeechInput(AudioInput):
     def like(self, other: AudioInput) -> AudioInput:
         return replace(self, rate=other.rate, samples=other.samples, bands=other.bands)
 
+    def outliers(self, count: int, seed: int) -> list[np.ndarray]:
+        """None: no text is "none of these"."""
+        return []
+
     def golden(self, count: int, seed: int) -> list[np.ndarray]:
         """As of other sounds, of different lengths, some seconds long."""
         made = super().golden(count, seed)

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lamina.layers.base import Context, Layer
+from lamina.layers.byhand import dropped
 
 
 class Flatten(Layer):
@@ -31,7 +32,7 @@ class Projection(Layer):
         self.norm = nn.BatchNorm1d(outputs, affine=False)
 
     def forward(self, x: Tensor, context: Context) -> tuple[Tensor, Context]:
-        return self.norm(self.weights(F.dropout(x, self.dropout, self.training))), context
+        return self.norm(self.weights(dropped(x, self.dropout, self.training))), context
 
 
 class Embedding(Layer):

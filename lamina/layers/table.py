@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lamina.layers.base import Context, Layer
+from lamina.layers.byhand import dropped
 
 LARGEST = 20_001
 
@@ -89,7 +90,7 @@ class Pairs(Layer):
         summed = self.rows(x)
         squares = F.linear(x.square(), self.rows.weight.square())
         found = torch.cat([summed, (summed.square() - squares) / 2], 1)
-        return F.dropout(found, self.dropout, self.training), context
+        return dropped(found, self.dropout, self.training), context
 
 
 class Dense(Layer):
@@ -113,4 +114,4 @@ class Dense(Layer):
             signals = F.batch_norm(signals, norm.running_mean, norm.running_var, norm.weight, norm.bias, eps=norm.eps)
         else:
             signals = self.norm(signals)
-        return F.dropout(F.silu(signals), self.dropout, self.training), context
+        return dropped(F.silu(signals), self.dropout, self.training), context

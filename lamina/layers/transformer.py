@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from lamina.layers import byhand
 from lamina.layers.base import Context, Layer
-from lamina.layers.byhand import Turned, attend
+from lamina.layers.byhand import Turned, attend, dropped
 
 EPSILON = 1e-6
 LARGEST = 1 << 20
@@ -41,7 +41,7 @@ class Tokens(Layer):
         if self.longest and x.shape[1] > self.longest and context.lengths is not None and context.segments is None:
             x, lengths = ends(x, context.lengths, self.longest)
             context = context._replace(lengths=lengths)
-        return F.dropout(self.table(x.long()), self.dropout, self.training), context
+        return dropped(self.table(x.long()), self.dropout, self.training), context
 
 
 def ends(x: Tensor, lengths: Tensor, longest: int) -> tuple[Tensor, Tensor]:
@@ -111,7 +111,7 @@ class Attention(Layer):
         plain = self.causal and mask is None and steps > 1
         found = attend(queries, keys, values, mask, plain)
         found = self.out(found.transpose(1, 2).reshape(rows, steps, -1))
-        return x + F.dropout(found, self.dropout, self.training), context
+        return x + dropped(found, self.dropout, self.training), context
 
     def _mask(self, context: Context, steps: int, known: int, device: torch.device) -> Tensor | None:
         """[N, 1, T, all steps] which step may look at which; None where every step may look at all (before it)."""
@@ -153,7 +153,7 @@ class GatedMLP(Layer):
     def forward(self, x: Tensor, context: Context) -> tuple[Tensor, Context]:
         normed = in_fast_format(self.norm(x))
         found = self.down(F.silu(self.gate(normed)) * self.up(normed))
-        return x + F.dropout(found, self.dropout, self.training), context
+        return x + dropped(found, self.dropout, self.training), context
 
 
 class TextPool(Layer):
@@ -170,7 +170,7 @@ class TextPool(Layer):
         found = self._means(x, context)
         if self.largest:
             found = torch.cat([found, one_a_row(x, context, -torch.inf).amax(1).to(found.dtype)], 1)
-        return F.dropout(found, self.dropout, self.training), Context()
+        return dropped(found, self.dropout, self.training), Context()
 
     def _means(self, x: Tensor, context: Context) -> Tensor:
         if context.lengths is None:

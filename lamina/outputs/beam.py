@@ -16,7 +16,7 @@ from lamina.outputs.sentences import BEGIN, ORDER, Sentences
 
 WIDTH, CANDIDATES = 16, 12
 """Prefixes that are kept at each step, and texts that are told at the end."""
-LIKELY = -8.0
+LIKELY = -5.0
 """Letters less likely than this (nats below the best) are not looked at."""
 SURE = math.log(0.9999)
 """Where the blank is so likely nothing else is looked at."""
@@ -64,11 +64,11 @@ def search(chances: np.ndarray, letters: Sequence[str], sentences: Sentences, we
 
     def worth(prefix: str, pair: tuple[float, float]) -> float:
         value, count = known(prefix)
-        return float(np.logaddexp(*pair)) + weight * value + bonus * count
+        return _sum(*pair) + weight * value + bonus * count
 
     for row in chances:
         if row[0] > SURE:
-            beam = {prefix: (float(np.logaddexp(*pair)) + float(row[0]), NEVER) for prefix, pair in beam.items()}
+            beam = {prefix: (_sum(*pair) + float(row[0]), NEVER) for prefix, pair in beam.items()}
             continue
         likely = [int(each) for each in np.flatnonzero(row >= row.max() + LIKELY) if each]
         later: dict[str, tuple[float, float]] = {}
@@ -96,7 +96,7 @@ def search(chances: np.ndarray, letters: Sequence[str], sentences: Sentences, we
         text = prefix.strip()
         value, count = known(text + " ") if text else (0.0, 0)
         before = ([BEGIN] * (ORDER - 1) + text.split())[-(ORDER - 1) :]
-        one = Found(text, float(np.logaddexp(*pair)), value + sentences.chance(BEGIN, before), count)
+        one = Found(text, _sum(*pair), value + sentences.chance(BEGIN, before), count)
         if text not in found or one.heard > found[text].heard:
             found[text] = one
     return sorted(found.values(), key=lambda each: -each.worth(weight, bonus))[:CANDIDATES]

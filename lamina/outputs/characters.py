@@ -68,6 +68,7 @@ class CharactersOutput(Output):
     """A letter or nothing at each step. The letters are those of the training texts; the words, too, help to choose a text."""
 
     kind: ClassVar[str] = "characters"
+    seconds_each: ClassVar[float] = 0.06
 
     letters: tuple[str, ...] = ()
     """The first is number 1; 0 is the blank."""

@@ -367,8 +367,9 @@ class _Driver:
         checks = len(self.work.validation) * (left // self.plan.check_every + 1)
         views = count_views(self._feed(self.done), self.plan.doubted(self.work.leg, self.done) is not None)
         answering = one_answer * checks + answer_cost(self.plan) / EVALUATION * one_answer * self.work.answers_after * views
+        made = self.output.seconds_each * (self.work.answers_after + 2 * len(self.work.validation))
         mean_cost = self.plan.mean_cost(self.plan.fraction(self.work.leg, self.done))
-        room = max(0.0, seconds - CAUTION * answering) * speed / mean_cost
+        room = max(0.0, seconds - CAUTION * answering - made) * speed / mean_cost
         most = max(self.plan.most_steps, self.plan.steps)
         late = left > room * LATE
         early = left < room * EARLY and room - left > WORTH_ADDING * self.plan.steps and total < most
