@@ -232,8 +232,8 @@ def test_minutes_are_kept(tmp_path):
     """The whole command ends inside its budget, with its schedule finished."""
     values, targets = pictures(3000)
     start = time.monotonic()
-    model = lamina.train((values[..., 0], targets), minutes=0.25, out=tmp_path / "m.lamina", runs=tmp_path / "runs", threads=1)
-    assert time.monotonic() - start < 15
+    model = lamina.train((values[..., 0], targets), minutes=0.5, out=tmp_path / "m.lamina", runs=tmp_path / "runs", threads=1)
+    assert time.monotonic() - start < 30
     assert model.card["score"]["value"] > 0.9
     events = [event["event"] for event in read_events(tmp_path / "runs" / "model-1" / "events.jsonl")]
     assert events[0] == "started" and events[1] == "before" and events[-1] == "finished" and "checked" in events
