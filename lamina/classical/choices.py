@@ -98,35 +98,30 @@ class Neighbors(Layer):
         return likeness.new_zeros(len(x), self.count).scatter_add_(1, near, likeness), context
 
 
-class GraphFilter(Layer):
+class GraphFilter(Neighbors):
     """What a filter on the graph of users and items leaves of a history: numbers [N, T] -> scores [N, count].
 
-    The near part says what each item says for the few that go with it best, by way of the users who chose both; the far part is the history
+    The near part is what each item says for the few that go with it best, by way of the users who chose both; the far part is the history
     in the slowest waves of the graph (Shen et al. 2021, GF-CF, https://doi.org/10.1145/3459637.3482264), `share` of it counted.
     """
 
     kind = "graph_filter"
-    near: Tensor
-    likeness: Tensor
     waves: Tensor
     sizes: Tensor
 
     def __init__(self, count: int, kept: int, width: int, share: float) -> None:
-        super().__init__()
-        if not (2 <= count <= 1 << 22 and 1 <= kept <= 10_000 and 1 <= width <= 4_096 and 0 <= share <= 100):
-            raise ValueError("there are 2 to 4 million items with 1 to 10000 neighbors, and at most 4096 waves that count 0 to 100")
-        self.count, self.kept, self.width, self.share = count, kept, width, share
-        self.register_buffer("near", torch.zeros(count, kept, dtype=torch.int32))
-        self.register_buffer("likeness", torch.zeros(count, kept))
+        super().__init__(count, kept)
+        if not (1 <= width <= 4_096 and 0 <= share <= 100):
+            raise ValueError("there are at most 4096 waves, which count 0 to 100")
+        self.width, self.share = width, share
         self.register_buffer("waves", torch.zeros(count, width))
         self.register_buffer("sizes", torch.ones(count))
 
     def forward(self, x: Tensor, context: Context) -> tuple[Tensor, Context]:
+        near, context = super().forward(x, context)
         numbers = x.long()
-        near, likeness = self.near[numbers].flatten(1).long(), self.likeness[numbers].flatten(1)
-        found = likeness.new_zeros(len(x), self.count).scatter_add_(1, near, likeness)
         own = (self.waves[numbers] * ((numbers > 0) / self.sizes[numbers])[..., None]).sum(1)
-        return found + self.share * self.sizes * (own @ self.waves.T), context
+        return near + self.share * self.sizes * (own @ self.waves.T), context
 
 
 class Factors(Layer):
@@ -331,7 +326,7 @@ def _together(matrix: Any) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
             yield first + row, others[apart], common.data[begin:end][apart]
 
 
-def _keep_best(layer: Neighbors | GraphFilter, item: int, others: np.ndarray, alike: np.ndarray) -> None:
+def _keep_best(layer: Neighbors, item: int, others: np.ndarray, alike: np.ndarray) -> None:
     if len(others) > layer.kept:
         best = np.argpartition(-alike, layer.kept - 1)[: layer.kept]
         others, alike = others[best], alike[best]
