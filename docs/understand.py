@@ -9,6 +9,7 @@ import json
 import os
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -482,6 +483,16 @@ def _known(facts: dict[str, Any]) -> str:
     return share(sum(known) / len(known))
 
 
+def _read_by_layer(its: dict[str, Any], told: Callable[[dict[str, Any]], str]) -> str:
+    """Rows of a table: each probed layer, what it puts out, what is `told` of it, what a probe reads, and the same with random weights."""
+    probes, control = ({each["name"]: share(each["score"]) for each in its[kind]} for kind in ("probes", "control"))
+    return "\n".join(
+        f"| {layer['name']} | {' x '.join(map(str, layer['shape']))} | {told(layer)} | {probes[layer['name']]} | {control[layer['name']]} |"
+        for layer in its["layers"]
+        if layer["name"] in probes
+    )
+
+
 def of_people(facts: dict[str, Any]) -> str:
     """The section on faces and voices, measured where their data lay beside the checkout; empty where they were not."""
     if "people" not in facts:
@@ -489,13 +500,7 @@ def of_people(facts: dict[str, Any]) -> str:
     parts = []
     for name, what, sense in (("faces", "photos", "edges become faces"), ("voices", "recordings", "pitches become a voice")):
         its = facts["people"][name]
-        probes, control = ({each["name"]: each for each in its[kind]} for kind in ("probes", "control"))
-        rows = "\n".join(
-            f"| {each['name']} | {' x '.join(map(str, each['shape']))} | {' x '.join(map(str, each['receptive'][:2]))} | "
-            f"{share(probes[each['name']]['score'])} | {share(control[each['name']]['score'])} |"
-            for each in its["layers"]
-            if each["name"] in probes
-        )
+        rows = _read_by_layer(its, lambda layer: " x ".join(map(str, layer["receptive"][:2])))
         filters = f"\n![filters](figures/filters-{name}.png)\n" if its["filters"] else ""
         opening = its["openings"][0] if its["openings"] else None
         at = (
@@ -540,19 +545,13 @@ def of_speech(facts: dict[str, Any]) -> str:
     if "speech" not in facts:
         return ""
     its = facts["speech"]
-    probes, control = ({each["name"]: each for each in its[kind]} for kind in ("probes", "control"))
-    rows = "\n".join(
-        f"| {each['name']} | {' x '.join(map(str, each['shape']))} | {each['parameters']:,} | {share(probes[each['name']]['score'])} | "
-        f"{share(control[each['name']]['score'])} |"
-        for each in its["layers"]
-        if each["name"] in probes
-    )
+    rows = _read_by_layer(its, lambda layer: f"{layer['parameters']:,}")
     heard = "\n".join(f"| {said} | {told} |" for said, told in its["heard"])
     confused = ", ".join(f"{told or 'nothing'} for {said or 'nothing'} ({count})" for told, said, count in its["confused"])
     return f"""## 12. What was said?
 
-A loss that adds up every way in which the letters of a text can lie in a recording (CTC) needs nobody to say where each letter is: {its["examples"]["train"]:,} recordings of AN4,
-{its["seconds"] / 60:.0f} minutes, each with its text and no more ([Speech](speech.md)). How well a straight line tells, from each layer's signals at the step where a letter is heard, which letter it is, in recordings that
+A loss that adds up every way in which the letters of a text can lie in a recording (CTC) needs nobody to say where each letter is: {its["examples"]["train"]:,} recordings of AN4's
+training part of {its["seconds"] / 60:.0f} minutes, each with its text and no more ([Speech](speech.md)). How well a straight line tells, from each layer's signals at the step where a letter is heard, which letter it is, in recordings that
 nothing was fitted on, beside the same layers with random weights:
 
 | layer | puts out | weights | letters read | with random weights |
