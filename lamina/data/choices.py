@@ -79,6 +79,8 @@ def read_rows_of_choices(source: Any, settings: Settings) -> tuple[Choices, list
     """(the rows in their own order, what was wrong with some). A row is never held as more than its numbers. Raises DataError."""
     header, rows, where = _rows(source)
     at = {role: _column(header, role, getattr(settings, role), where) for role in COLUMNS}
+    by, chosen = at["user"], at["item"]
+    assert by is not None and chosen is not None  # `_column` raises where these are missing
     if settings.least_rating is not None and at["rating"] is None:
         raise UsageError(sentence("--least-rating", "be given for a table with ratings", "columns " + ", ".join(header)))
     parted = next((place for place, column in enumerate(header) if column.strip().lower() in PART_COLUMNS), None)
@@ -96,7 +98,7 @@ def read_rows_of_choices(source: Any, settings: Settings) -> tuple[Choices, list
         if len(row) != len(header):
             refuse(f"has not the {len(header)} cells of the header", number)
             continue
-        who, what = _text(row[at["user"]]), _text(row[at["item"]])  # type: ignore[index]
+        who, what = _text(row[by]), _text(row[chosen])
         if not who or not what:
             refuse("names no user" if not who else "names no item", number)
             continue
