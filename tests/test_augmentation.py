@@ -16,7 +16,7 @@ from lamina.layers import Context, Whiten
 from lamina.outputs import ClassesOutput
 from lamina.training.events import Decided
 from lamina.training.fit import Work, count_views, fit
-from lamina.training.optimizer import orthogonal
+from lamina.training.optimizer import orthogonal, orthogonal_all
 from lamina.training.plan import Plan
 
 
@@ -91,6 +91,14 @@ def test_orthogonal_update():
     values = torch.linalg.svdvals(orthogonal(matrix).reshape(32, -1))
     assert values.min() > 0.3 and values.max() < 1.3
     assert torch.allclose(orthogonal(10 * matrix), orthogonal(matrix), atol=1e-4)
+
+
+def test_orthogonal_updates_together():
+    """Many matrices at once give what each gives alone, in the order they came in, whatever their shapes."""
+    torch.manual_seed(0)
+    matrices = [torch.randn(shape) * 10**k for k, shape in enumerate([(8, 12), (12, 8), (8, 12), (8, 3, 2, 2), (8, 12)])]
+    for one, made in zip(matrices, orthogonal_all(matrices), strict=True):
+        assert made.shape == one.shape and torch.allclose(made, orthogonal(one), atol=1e-4)
 
 
 def bars(symmetric: bool) -> tuple[np.ndarray, list[int]]:

@@ -16,6 +16,8 @@ NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
 NEWTON_SCHULZ_STEPS = 3
 BETAS, EPSILON = (0.9, 0.95), 1e-10
 """Of AdamW."""
+LARGEST_TOGETHER = 1 << 18
+"""Numbers of a matrix up to which it is made orthogonal together with others of its shape."""
 NARROWEST = 8
 """Filters and matrices with fewer rows or columns than this are left to SGD."""
 
@@ -41,6 +43,7 @@ class Muon(torch.optim.Optimizer):
         """One step from the gradients that are there."""
         for group in self.param_groups:
             rate, momentum, decay = group["lr"] * group["scale"], group["momentum"], group["weight_decay"]
+            waiting: list[tuple[Tensor, Tensor]] = []
             for parameter in group["params"]:
                 if parameter.grad is None:
                     continue
@@ -54,16 +57,17 @@ class Muon(torch.optim.Optimizer):
                     state["momentum"] = torch.zeros_like(parameter)
                 state["momentum"].mul_(momentum).add_(gradient)
                 update = gradient.add(state["momentum"], alpha=momentum)
-                if group["orthogonal"] and group["held"]:
-                    value = whole(parameter)
-                    value = value * (len(value) ** 0.5 / value.norm().clamp_min(1e-7))
-                    fill(parameter, _less(value, orthogonal(whole(update), self.products), rate))
-                elif group["orthogonal"]:
-                    value = whole(parameter).mul(1 - rate * decay)
-                    tall = max(1.0, len(value) / (value.numel() / len(value))) ** 0.5
-                    fill(parameter, _less(value, orthogonal(whole(update), self.products), rate * tall))
+                if group["orthogonal"]:
+                    waiting.append((parameter, whole(update)))
                 else:
                     _less(parameter, update, rate)
+            for (parameter, _), made in zip(waiting, orthogonal_all([update for _, update in waiting], self.products), strict=True):
+                value = whole(parameter)
+                if group["held"]:
+                    fill(parameter, _less(value * (len(value) ** 0.5 / value.norm().clamp_min(1e-7)), made, rate))
+                else:
+                    tall = max(1.0, len(value) / (value.numel() / len(value))) ** 0.5
+                    fill(parameter, _less(value.mul(1 - rate * decay), made, rate * tall))
 
 
 def _adam(parameter: Tensor, state: dict[str, Any], rate: float | Tensor, decay: float) -> None:
@@ -86,20 +90,37 @@ def _less(value: Tensor, update: Tensor, rate: float | Tensor) -> Tensor:
     return value.sub_(update * rate) if isinstance(rate, Tensor) else value.sub_(update, alpha=rate)
 
 
-def orthogonal(matrix: Tensor, products: torch.dtype = torch.float32) -> Tensor:
-    """The nearest matrix with singular values of about 1, by Newton-Schulz steps; axes beyond the first count as one."""
-    x = matrix.reshape(len(matrix), -1).to(torch.float64 if matrix.dtype == torch.float64 else products)
-    upright = len(x) > x.shape[1]
-    x = x.T if upright else x
-    x = x / (x.norm() + 1e-7)
+def orthogonal_all(matrices: list[Tensor], products: torch.dtype = torch.float32) -> list[Tensor]:
+    """`orthogonal` of each; on a CPU small ones of one shape together, for there most of the time goes into calls."""
+    found: list[Tensor | None] = [None] * len(matrices)
+    alike: dict[tuple[int, ...], list[int]] = {}
+    for place, matrix in enumerate(matrices):
+        if matrix.is_cuda or matrix.numel() > LARGEST_TOGETHER or matrix.dtype == torch.float64:
+            found[place] = orthogonal(matrix, products)
+        else:
+            alike.setdefault(tuple(matrix.shape), []).append(place)
+    for places in alike.values():
+        made = orthogonal(torch.stack([matrices[place] for place in places]), products, together=True)
+        for place, its in zip(places, made, strict=True):
+            found[place] = its
+    return [each for each in found if each is not None]
+
+
+def orthogonal(matrix: Tensor, products: torch.dtype = torch.float32, together: bool = False) -> Tensor:
+    """The nearest matrix with singular values of about 1, by Newton-Schulz steps; axes beyond the first count as one. `together`: the first
+    axis counts matrices."""
+    x = matrix.reshape(*matrix.shape[: 2 if together else 1], -1).to(torch.float64 if matrix.dtype == torch.float64 else products)
+    upright = x.shape[-2] > x.shape[-1]
+    x = x.mT if upright else x
+    x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)
     a, b, c = NEWTON_SCHULZ
     for _ in range(NEWTON_SCHULZ_STEPS):
-        product = x @ x.T
+        product = x @ x.mT
         if x.is_cuda:  # the same in three kernels instead of eight
             x = torch.addmm(x, torch.addmm(product, product, product, beta=b, alpha=c), x, beta=a)
         else:
             x = a * x + (b * product + c * product @ product) @ x
-    return (x.T if upright else x).reshape(matrix.shape).to(matrix.dtype)
+    return (x.mT if upright else x).reshape(matrix.shape).to(matrix.dtype)
 
 
 def make_optimizer(network: Network, plan: Plan) -> torch.optim.Optimizer:

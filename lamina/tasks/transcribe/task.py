@@ -25,7 +25,7 @@ def _recipe(examples: int, input: Input) -> Recipe:
     """Tuned on validation parts only (docs/log.md). Small batches: letters are found after some hundred steps, whatever their size."""
     return Recipe(
         epochs=60 if examples < 5_000 else 30,
-        least_epochs=18 if examples < 5_000 else 8,
+        least_epochs=16 if examples < 5_000 else 8,
         batch=8 if examples < 5_000 else 16 if examples < 50_000 else 32,
         size=144,
         optimizer="muon+adamw",
