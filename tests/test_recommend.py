@@ -381,3 +381,17 @@ def test_histories_are_read_by_what_training_knows():
     order = np.arange(1_000)
     found = np.concatenate(list(batches_of(order, order % 200, 5_000)))
     assert sorted(found.tolist()) == order.tolist()
+
+
+def test_short_histories_are_added_up_item_by_item(monkeypatch):
+    """The same scores whether a history is multiplied as a row of all items or its items' rows are added; each item counts once."""
+    torch.manual_seed(0)
+    layer = ItemWeights(50)
+    layer.weights.normal_()
+    x = torch.tensor([[0, 3, 9, 3, 7], [0, 1, 0, 0, 0], [0, 0, 0, 0, 0]])
+    found = {}
+    for rarely in (0, 1_000):
+        monkeypatch.setattr("lamina.classical.choices.SPARSE", rarely)
+        found[rarely] = layer(x, Context())[0]
+    assert torch.allclose(found[0], found[1_000], atol=1e-6) and not found[0][2].any()
+    assert torch.allclose(found[0][0], layer.weights[[3, 7, 9]].sum(0), atol=1e-6)
