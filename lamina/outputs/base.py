@@ -47,6 +47,8 @@ class Output(ABC):
     """Whether what is kept of an example is how it was met (`met`) rather than what the network put out."""
     seconds_each: ClassVar[float] = 0.0
     """What making an answer of the network's values takes beside the network, where that is more than nothing."""
+    reported: ClassVar[int] = 0
+    """Ways beside the network by which the report answers the test part, each as long as the network's own answers at most."""
     together: ClassVar[bool] = False
     """Whether held-out answers can only be judged together (`judge`): training never saw them, so that they have no loss."""
 

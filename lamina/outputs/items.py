@@ -53,6 +53,7 @@ class ItemsOutput(Output):
 
     kind: ClassVar[str] = "items"
     measured: ClassVar[bool] = True
+    reported: ClassVar[int] = 2
 
     count: int = 0
     """Different numbers, 0 (the beginning) among them."""

@@ -73,6 +73,7 @@ def planned(prepared: Prepared, deadline: float | None, screen: Screen) -> Plan:
     train_part = np.array(split.indices("train"))
     tests = len(split.parts) if split.folds is not None else len(split.indices("test"))
     tests *= 1 if split.folds is not None else len(legs)
+    tests *= 1 + prepared.feed.output.reported
     amounts = Amounts(len(train_part), len(split.indices("validation")), tests * count_views(prepared.feed, decided=False))
     plan = make_plan(prepared.task, prepared.settings, prepared.feed, train_part, amounts, legs, deadline)
     plan.path = str(path)
@@ -220,6 +221,7 @@ def _leg(
                 screen.warn(f"Plan revised at step {event.step}: {event.kind} {event.value:g} ({event.why})")
 
         answers_after = len(prepared.split.indices("test")) or len(prepared.split.parts) // len(plan.legs)
+        answers_after = answers_after * (1 + feed.output.reported) + len(validation)  # the held-out ones are calibrated on
         kept = run.path(FOLDER) if leg == "final" else None
         work = Work(leg, train_part, validation, deadline, answers_after, run.path("checkpoint.safetensors"), kept)
         fitted = fit(network, feed.output, feed, work, plan, tell)
