@@ -137,7 +137,7 @@ def test_generation_with_a_cache_is_that_without(tale):
     assert model.generate("ana", tokens=30, seed=1) == model.generate("ana", tokens=30, seed=1) != model.generate("ana", tokens=30, seed=2)
     stopped = model.generate("ana", tokens=60, stop=("at",))
     assert "at" not in stopped
-    assert "".join(piece for _, piece in model.stream(["ana"], tokens=60, stop=("at",))) == stopped
+    assert "".join(piece.text for piece in model.stream(["ana"], tokens=60, stop=("at",))) == stopped
 
 
 def test_what_may_be_drawn():
@@ -223,7 +223,7 @@ def test_tuned_on_conversations_it_answers_and_stops(tale, tmp_path):
     )  # fmt: skip
     audit = json.loads((tmp_path / "runs" / "talks-1" / "audit.json").read_text())
     assert audit["kinds"]["no-talk"] == 2
-    answers = {name: "".join(model.chat([("user", f"{name} 61")], tokens=20, temperature=0)) for name in does}
+    answers = {name: "".join(piece.text for piece in model.chat([("user", f"{name} 61")], tokens=20, temperature=0)) for name in does}
     assert answers == does
     with pytest.raises(UsageError, match="at most"):
         list(model.chat([("user", "x" * 500)]))

@@ -106,7 +106,7 @@ class Neighbors(Layer):
     def forward(self, x: Tensor, context: Context) -> tuple[Tensor, Context]:
         numbers = x.long()
         near, likeness = self.near[numbers].flatten(1), self.likeness[numbers].flatten(1)
-        return likeness.new_zeros(len(x), self.count).scatter_add_(1, near, likeness), context
+        return likeness.new_zeros(x.shape[0], self.count).scatter_add_(1, near, likeness), context
 
 
 class GraphFilter(Neighbors):
@@ -160,7 +160,7 @@ class Factors(Layer):
 
 def chosen(x: Tensor, count: int) -> Tensor:
     """float32 [N, count]: 1 where an item stands in the history; the beginning (and padding), 0, counts as none."""
-    made = torch.zeros(len(x), count, device=x.device).scatter_(1, x.long(), 1.0)
+    made = torch.zeros(x.shape[0], count, device=x.device).scatter_(1, x.long(), 1.0)
     made[:, 0] = 0
     return made
 

@@ -60,7 +60,7 @@ def _histograms(x: Tensor, signed: bool) -> Tensor:
     place = torch.remainder(torch.atan2(down, right), turn) / turn * count
     first = place.floor()
     share = place - first
-    votes = torch.zeros(len(x), count, *strength.shape[1:], device=x.device, dtype=x.dtype)
+    votes = torch.zeros(x.shape[0], count, *strength.shape[1:], device=x.device, dtype=x.dtype)
     votes.scatter_add_(1, (first.long() % count)[:, None], (strength * (1 - share))[:, None])
     votes.scatter_add_(1, ((first.long() + 1) % count)[:, None], (strength * share)[:, None])
     cell = max(2, round(x.shape[1] / 8))
@@ -169,5 +169,5 @@ def _parts(kinds: Tensor, grid: int) -> list[Tensor]:
 
 def _shares(kinds: Tensor, count: int) -> Tensor:
     """[N, pixels] of kinds 0 … count - 1 -> [N, count] how often each occurs."""
-    found: Any = torch.zeros(len(kinds), count, device=kinds.device)
+    found: Any = torch.zeros(kinds.shape[0], count, device=kinds.device)
     return found.scatter_add_(1, kinds, torch.ones_like(kinds, dtype=found.dtype)) / max(1, kinds.shape[1])

@@ -68,8 +68,8 @@ class Prototypes(Layer):
 
     def forward(self, x: Tensor, context: Context) -> tuple[Tensor, Context]:
         square = x.square().sum(1, keepdim=True) - 2 * x @ self.places.T + self.places.square().sum(1)
-        owners = torch.tensor(self.owners, device=x.device).expand(len(x), -1)
-        nearest = torch.full((len(x), self.classes), -torch.inf, device=x.device, dtype=x.dtype)
+        owners = torch.tensor(self.owners, device=x.device).expand(x.shape[0], -1)
+        nearest = torch.full((x.shape[0], self.classes), -torch.inf, device=x.device, dtype=x.dtype)
         return nearest.scatter_reduce(1, owners, -square, "amax") / self.features, context
 
 
@@ -101,7 +101,7 @@ class Trees(Layer):
 
     def forward(self, x: Tensor, context: Context) -> tuple[Tensor, Context]:
         tree = torch.arange(self.trees, device=x.device)[None]
-        node = torch.zeros(len(x), self.trees, dtype=torch.long, device=x.device)
+        node = torch.zeros(x.shape[0], self.trees, dtype=torch.long, device=x.device)
         wide = x.double()
         for _ in range(self.depth):
             signal = wide.gather(1, self.feature[tree, node].long().clamp(0, self.features - 1))
@@ -123,4 +123,4 @@ class Constant(Layer):
         self.register_buffer("values", torch.zeros(outputs))
 
     def forward(self, x: Tensor, context: Context) -> tuple[Tensor, Context]:
-        return self.values.expand(len(x), -1), context
+        return self.values.expand(x.shape[0], -1), context

@@ -9,6 +9,7 @@ import io
 import math
 import re
 import struct
+import sys
 import warnings
 import zlib
 from collections.abc import Sequence
@@ -268,6 +269,16 @@ class ImageInput(Input):
         content = hashlib.blake2b(repr(pixels.shape).encode() + np.ascontiguousarray(pixels).tobytes(), digest_size=16).hexdigest()
         return Inspection("", "", name_warnings, content, _difference_hash(upright), pixels.shape)
 
+    def extent(self, raw: Raw) -> tuple[str, float]:
+        try:
+            picture = _open(raw, sys.maxsize)
+        except Image.DecompressionBombError:  # so many that Pillow does not even tell
+            return "pixels", math.inf
+        except DECODING_ERRORS as error:
+            kind, detail = self._why_not_opened(raw, error)
+            raise DataError(sentence(f"The picture {name_of(raw)}", "be readable", f"{detail} ({kind})")) from error
+        return "pixels", float(picture.width * picture.height)
+
     def shown(self, value: np.ndarray, box: tuple[tuple[int, int], ...] = ()) -> str:
         if box:
             (top, bottom), (left, right) = box[:2]
@@ -367,8 +378,8 @@ class ImageInput(Input):
         """As it is, moved up and left by a pixel, and down and right; and the mirror images of these where mirroring keeps the label."""
         if not self.views:
             return [(0.5, x, context), (0.5, x.flip(2), context)] if self.faces else [(1.0, x, context)]
-        still = torch.zeros(len(x), dtype=torch.bool, device=x.device)
-        moved = [(0.5, x), *((0.25, _shifted(x, torch.full((len(x), 2), by, device=x.device), still)) for by in (-1, 1))]
+        still = torch.zeros(x.shape[0], dtype=torch.bool, device=x.device)
+        moved = [(0.5, x), *((0.25, _shifted(x, torch.full((x.shape[0], 2), by, device=x.device), still)) for by in (-1, 1))]
         if self.mirror:
             moved = [(share / 2, view) for share, seen in moved for view in (seen, seen.flip(2))]
         return [(share, view, context) for share, view in moved]
@@ -435,7 +446,7 @@ def _shifted(x: Tensor, by: Tensor, mirrored: Tensor) -> Tensor:
     rows = _reflected(torch.arange(x.shape[1], device=x.device) + by[:, :1], x.shape[1])
     columns = _reflected(torch.arange(x.shape[2], device=x.device) + by[:, 1:], x.shape[2])
     columns = torch.where(mirrored[:, None], columns.flip(1), columns)
-    return x[torch.arange(len(x), device=x.device)[:, None, None], rows[:, :, None], columns[:, None, :]]
+    return x[torch.arange(x.shape[0], device=x.device)[:, None, None], rows[:, :, None], columns[:, None, :]]
 
 
 def _reflected(places: Tensor, size: int) -> Tensor:

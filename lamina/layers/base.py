@@ -49,6 +49,8 @@ class Layer(nn.Module):
     kind: ClassVar[str] = ""
     name: str = ""
     """The layer's name in its network; caches are kept under it."""
+    no_graph: ClassVar[str] = ""
+    """Why it cannot be exported as a graph of tensor operations; empty where it can."""
 
     def __init_subclass__(cls, **keywords: Any) -> None:
         super().__init_subclass__(**keywords)

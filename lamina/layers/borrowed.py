@@ -39,6 +39,7 @@ class Onnx(Layer):
     """
 
     kind = "onnx"
+    no_graph = "a borrowed network, which is an ONNX file already"
     graph: Tensor
 
     def __init__(self, size: int, outputs: int, layout: str, mean: list[float], deviation: list[float], one_by_one: bool = False) -> None:

@@ -30,6 +30,7 @@ class NGrams(Layer):
     """
 
     kind = "ngrams"
+    no_graph = "counts that are searched"
 
     def __init__(self, count: int, sizes: list[int]) -> None:
         """`sizes[n]`: different runs of n + 1 tokens."""

@@ -32,7 +32,7 @@ class Phrases(Layer):
         x, steps, reach = in_fast_format(x), x.shape[1], self.size // 2
         text = context.segments  # which text each step is of
         if text is None:
-            real = torch.full((len(x),), steps, device=x.device) if context.lengths is None else context.lengths.to(x.device)
+            real = torch.full((x.shape[0],), steps, device=x.device) if context.lengths is None else context.lengths.to(x.device)
             text = (torch.arange(steps, device=x.device) < real[:, None]).long()
         around, texts = F.pad(x, (0, 0, reach, reach)), F.pad(text, (reach, reach), value=-1)
         seen = [

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from lamina.layers.base import Context, Layer
 from lamina.layers.byhand import attend
-from lamina.layers.transformer import ends, seen_by
+from lamina.layers.transformer import ends, is_long, seen_by
 
 
 class SentenceTokens(Layer):
@@ -32,7 +32,7 @@ class SentenceTokens(Layer):
         self.place_table = nn.Embedding.from_pretrained(self.place_table.weight[: self.places].detach(), freeze=False)
 
     def forward(self, x: Tensor, context: Context) -> tuple[Tensor, Context]:
-        if x.shape[1] > self.places and context.lengths is not None and context.segments is None:
+        if context.lengths is not None and context.segments is None and is_long(x, self.places):
             x, lengths = ends(x, context.lengths, self.places)
             context = context._replace(lengths=lengths)
         places = torch.arange(x.shape[1], device=x.device) if context.positions is None else context.positions

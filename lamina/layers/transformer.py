@@ -38,15 +38,21 @@ class Tokens(Layer):
         nn.init.normal_(self.table.weight, std=SPREAD)
 
     def forward(self, x: Tensor, context: Context) -> tuple[Tensor, Context]:
-        if self.longest and x.shape[1] > self.longest and context.lengths is not None and context.segments is None:
+        if self.longest and context.lengths is not None and context.segments is None and is_long(x, self.longest):
             x, lengths = ends(x, context.lengths, self.longest)
             context = context._replace(lengths=lengths)
         return dropped(self.table(x.long()), self.dropout, self.training), context
 
 
+def is_long(x: Tensor, longest: int) -> bool:
+    """Whether rows may have more steps than `longest`; an exported graph is for rows of any length."""
+    return torch.compiler.is_exporting() or x.shape[1] > longest
+
+
 def ends(x: Tensor, lengths: Tensor, longest: int) -> tuple[Tensor, Tensor]:
-    """(texts [N, longest], their lengths): the first and the last half of those that are longer."""
-    place = torch.arange(longest, device=x.device).expand(len(x), longest)
+    """(texts [N, longest or less], their lengths): the first and the last half of those that are longer."""
+    steps = torch.sym_min(longest, x.shape[1])
+    place = torch.arange(steps, device=x.device).expand(x.shape[0], steps)
     skipped = (lengths.to(x.device) - longest).clamp_min(0)[:, None]
     return x.gather(1, torch.where(place >= longest // 2, place + skipped, place)), lengths.clamp_max(longest)
 

@@ -28,6 +28,7 @@ class WordCounts(Layer):
     """
 
     kind = "word_counts"
+    no_graph = "words that scikit-learn hashes"
     rarity: Tensor
     spelled: Tensor
     starts: Tensor

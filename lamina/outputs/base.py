@@ -86,6 +86,10 @@ class Output(ABC):
     def decode(self, values: Tensor, context: Context) -> list[Any]:
         """What the layer named by `reads` put out, with the context (lengths) beside it -> one answer per row."""
 
+    def tensors(self, values: Tensor, context: Context) -> dict[str, Tensor]:
+        """What an answer is made of, as tensors by name, the first axis counting values: what an exported graph puts out."""
+        return {"values": values}
+
     @abstractmethod
     def state(self) -> dict[str, Any]:
         """JSON values from which `from_state` makes the same Output."""

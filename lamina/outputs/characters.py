@@ -127,6 +127,11 @@ class CharactersOutput(Output):
     def decode(self, values: Tensor, context: Context) -> list[Transcript]:
         return [self._transcript(steps) for steps in self._steps(values, context)]
 
+    def tensors(self, values: Tensor, context: Context) -> dict[str, Tensor]:
+        """Natural logarithms of probabilities [n, steps, 1 + letters], the first that of nothing; the steps of each, [n]."""
+        steps = torch.full((values.shape[0],), values.shape[1]) if context.lengths is None else context.lengths
+        return {"log_probabilities": values.log_softmax(-1), "steps": steps}
+
     def places(self, values: Tensor, context: Context, targets: Sequence[Sequence[int]]) -> list[list[tuple[int, int]]]:
         """(letter, step at which it is heard) of each letter of the texts `targets`; empty where a text is longer than its recording."""
         found = []

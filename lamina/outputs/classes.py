@@ -21,6 +21,7 @@ from lamina.outputs.base import Answer, Output, Progress
 TOP = 5
 MOST_REJECTED = 0.01
 """The threshold turns away at most this share of the held-out examples."""
+LEAST_THRESHOLD = -1e6
 MEASURES = ("energy", "largest", "probability")
 
 
@@ -84,6 +85,11 @@ class ClassesOutput(Output):
             top = tuple((self.labels[place], share) for place, share in zip(places, shares, strict=True))
             answers.append(Answer(top[0][0] if fits else None, top[0][1], top, not fits))
         return answers
+
+    def tensors(self, values: Tensor, context: Context) -> dict[str, Tensor]:
+        """Probabilities [n, classes] in the order of the labels, and how like any of them the value is, [n]: below 0 it is none of them."""
+        likeness = (self._likeness(values, self.measure) - max(self.threshold, LEAST_THRESHOLD)).to(values.dtype)
+        return {"probabilities": torch.softmax(values / self.temperature, 1), "likeness": likeness}
 
     def _likeness(self, values: Tensor, measure: str) -> Tensor:
         """[n] how much a value is like the classes at all: larger is more."""

@@ -85,6 +85,10 @@ class IdentityOutput(Output):
         """float32 [width] of length 1 for each."""
         return list(F.normalize(values.float(), dim=-1).numpy())
 
+    def tensors(self, values: Tensor, context: Context) -> dict[str, Tensor]:
+        """The embedding [n, width], of length 1."""
+        return {"embedding": F.normalize(values, dim=-1)}
+
     def judge(self, values: Tensor, targets: Tensor) -> float | None:
         """1 - EER of people that training never saw; None unless there are two, one of them with two examples."""
         try:

@@ -118,7 +118,7 @@ class ItemsOutput(Output):
         """The signals after the last item of each history, [N, width]."""
         if hidden.ndim != 3:
             return hidden
-        rows = torch.arange(len(hidden), device=hidden.device)
+        rows = torch.arange(hidden.shape[0], device=hidden.device)
         return hidden[:, -1] if lengths is None else hidden[rows, lengths.to(hidden.device) - 1]
 
     def _met(self, scores: Tensor, target: Tensor) -> Tensor:

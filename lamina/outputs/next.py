@@ -73,6 +73,10 @@ class NextOutput(Output):
         """float64 [nats, tokens, bytes] for each row."""
         return list(values.double().numpy())
 
+    def tensors(self, values: Tensor, context: Context) -> dict[str, Tensor]:
+        """Logits of the token after each, [n, T, count]."""
+        return {"logits": values}
+
     def state(self) -> dict[str, Any]:
         return {"count": self.count, "bytes_each": list(self.bytes_each), "tied": self.tied}
 

@@ -97,20 +97,23 @@ class NumberOutput(Output):
         """Raises ModelFileError where there are not two values each."""
         if values.ndim != 2 or values.shape[1] != 2:
             raise ModelFileError(sentence("The last layer", "put out 2 values, a number and its spread", list(values.shape[1:])))
-        middle = values[:, 0].double()
-        half = self.spreads * values[:, 1].double().clamp(NARROWEST, WIDEST).exp()
-        found = (self._back(each) for each in (middle, middle - half, middle + half))
+        found = (each.tolist() for each in self.tensors(values.double(), context).values())
         return [
             Amount(told(value, low, high) + f"{' ' * bool(self.unit)}{self.unit}", COVERED, value=value, low=low, high=high)
             for value, low, high in zip(*found, strict=True)
         ]
 
-    def _back(self, standard: Tensor) -> list[float]:
+    def tensors(self, values: Tensor, context: Context) -> dict[str, Tensor]:
+        """The number and the ends of its interval, [n] each."""
+        middle, half = values[:, 0], self.spreads * values[:, 1].clamp(NARROWEST, WIDEST).exp()
+        return {name: self._back(each) for name, each in (("value", middle), ("low", middle - half), ("high", middle + half))}
+
+    def _back(self, standard: Tensor) -> Tensor:
         found = standard * self.deviation + self.mean
         room = self.most - self.least
         if self.logarithm:
             found = found.clamp(max=math.log(self.most) + 3).exp()
-        return found.clamp(self.least - room, self.most + room).tolist()
+        return found.clamp(self.least - room, self.most + room)
 
     def guess(self, targets: Sequence[Any]) -> Tensor:
         """The mean and the deviation."""
