@@ -98,6 +98,8 @@ class Settings:
     """A folder with the files of the named samples, for `sample:NAME`."""
     cache: str = ""
     """Folder for decoded data; empty = lamina/ in the user's cache folder."""
+    tensorboard: bool = False
+    """Also write losses and scores for TensorBoard, into the run folder."""
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
@@ -159,6 +161,47 @@ class Sampling:
             if not low <= value <= high:
                 allowed = f"be above 0 and at most {high}" if 0 < low < 1e-6 else f"be between {low} and {high}"
                 raise UsageError(sentence(f"--{name.replace('_', '-')}", allowed, value))
+
+
+@dataclass(frozen=True)
+class Serving:
+    """Where models are served, who may ask, and how much."""
+
+    host: str = "127.0.0.1"
+    """The address to listen at; any other than this machine's own demands a token (127.0.0.1)."""
+    port: int = 8000
+    """0 takes a free one (8000)."""
+    token: str = ""
+    """Whoever asks must show it (Authorization: Bearer …); empty = the environment's LAMINA_TOKEN, or none."""
+    admin_token: str = ""
+    """Whoever enrolls or revokes people must show it; empty = the environment's LAMINA_ADMIN_TOKEN, or one made at the start."""
+    largest_body: float = 20.0
+    """Megabytes that one request may send (20)."""
+    most_pixels: int = 50_000_000
+    """Pixels of one picture; larger ones are refused before they are decoded (50000000)."""
+    most_seconds: float = 600.0
+    """Seconds of one recording (600)."""
+    most_tokens: int = 4096
+    """Tokens that one request may ask for (4096)."""
+    most_at_once: int = 128
+    """Requests that are worked on or wait; more are told to come again (128)."""
+    timeout: float = 60.0
+    """Seconds after which a request that was not sent, or not answered, whole is given up (60)."""
+    batch: int = 64
+    """Values that are computed together when many ask at once; 1 = each alone (64)."""
+
+    def __post_init__(self) -> None:
+        limits = (
+            ("port", 0, 65_535), ("largest_body", 0.001, 10_000), ("most_pixels", 1, 1 << 40), ("most_seconds", 0.01, 1e6),
+            ("most_tokens", 1, 1 << 20), ("most_at_once", 1, 1 << 16), ("timeout", 0.1, 86_400), ("batch", 1, 4_096),
+        )  # fmt: skip
+        for name, low, high in limits:
+            value = getattr(self, name)
+            if not low <= value <= high:
+                raise UsageError(sentence(f"--{name.replace('_', '-')}", f"be between {low:g} and {high:g}", value))
+        for name in ("token", "admin_token"):
+            if getattr(self, name) and not getattr(self, name).isascii():
+                raise UsageError(sentence(f"--{name.replace('_', '-')}", "be of ASCII characters", "others"))
 
 
 def _is_count(text: str) -> bool:

@@ -56,9 +56,9 @@ def open_unit(network: Network, x: Tensor, context: Context, layer: str, number:
     names = list(network.layers)
     if layer not in names:
         raise UsageError(sentence("--unit", "name a layer: " + ", ".join(names), layer, did_you_mean(layer, names)))
-    weigher = _weigher(network, layer)
+    weigher = weigher_of(network, layer)
     if weigher is None:
-        able = [name for name in names if _weigher(network, name) is not None]
+        able = [name for name in names if weigher_of(network, name) is not None]
         raise UsageError(sentence("--unit", "name a layer of plain units: " + ", ".join(able), layer))
     units = weigher.weight.shape[0]
     if not 0 <= number < units:
@@ -96,7 +96,7 @@ def open_unit(network: Network, x: Tensor, context: Context, layer: str, number:
     return Unit(layer, number, place, len(products), strongest, total, bias, passed_on, _onward(network, layer, number, units, passed_on))
 
 
-def _weigher(network: Network, name: str) -> nn.Conv2d | nn.Linear | None:
+def weigher_of(network: Network, name: str) -> nn.Conv2d | nn.Linear | None:
     """The one module that weighs what comes into the layer, where its units are those that the layer puts out."""
     layer = network.layers[name]
     found = [module for module in layer.modules() if isinstance(module, (nn.Conv2d, nn.Linear))]
@@ -127,7 +127,7 @@ def _onward(network: Network, layer: str, number: int, units: int, signal: float
     """The strongest weights by which the next layer reads the unit's signal; none where something between mixes the signals."""
     names = list(network.layers)
     for name in names[names.index(layer) + 1 :]:
-        weigher = _weigher(network, name)
+        weigher = weigher_of(network, name)
         if weigher is None and any(value.ndim > 1 for value in network.layers[name].parameters()):
             return []
         if weigher is None:

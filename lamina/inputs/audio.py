@@ -154,6 +154,17 @@ class AudioInput(Input):
                 sentence(f"The recording {name_of(raw)}", "be readable", str(error), "Open it in a player and save it again.")
             ) from error
 
+    def extent(self, raw: Raw) -> tuple[str, float]:
+        if not isinstance(raw, bytes) or not reader_available():
+            return "", 0.0
+        import soundfile
+
+        try:
+            with soundfile.SoundFile(io.BytesIO(raw)) as file:
+                return "seconds", file.frames / max(1, file.samplerate)
+        except (OSError, ValueError, RuntimeError) as error:
+            raise DataError(sentence(f"The recording {name_of(raw)}", "be readable", str(error))) from error
+
     def _sized(self, wave: np.ndarray) -> np.ndarray:
         missing = self.samples - len(wave)
         if missing <= 0:

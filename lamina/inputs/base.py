@@ -85,6 +85,11 @@ class Input(ABC):
         """The install line without which files of this suffix cannot be read; empty when they can."""
         return ""
 
+    def extent(self, raw: Raw) -> tuple[str, float]:
+        """("pixels" or "seconds", how many) of an encoded value, by its head alone, before anything is decoded; ("", 0) where neither is
+        told. Raises DataError."""
+        return "", 0.0
+
     def rows(self, source: Any) -> list[tuple[str, Raw]] | None:
         """(name, raw value) of each row of a table in any form, where the sense reads tables; None where it reads files."""
         return None

@@ -109,6 +109,8 @@ class TextInput(Input):
     """Whether the tokenizer's own marks stand around each text, as sentence encoders want it."""
     marks: tuple[str, str, str] = (END, TURN, OVER)
     """What stands for END, TURN and OVER; a tokenizer of somebody else may call them otherwise, or have none."""
+    talks: bool = False
+    """Whether conversations were learned from."""
 
     # ------------------------------------------------------------ fitting and state
 
@@ -153,7 +155,8 @@ class TextInput(Input):
 
     def state(self) -> dict[str, Any]:
         numbers = {"longest": self.longest, "window": self.window, "places": self.places}
-        return {"tokens": self.tokens, "tokenizer": self.tokenizer, **numbers, "framed": self.framed, "marks": list(self.marks)}
+        kinds = {"framed": self.framed, "marks": list(self.marks), "talks": self.talks}
+        return {"tokens": self.tokens, "tokenizer": self.tokenizer, **numbers, **kinds}
 
     @classmethod
     def from_state(cls, state: dict[str, Any]) -> TextInput:
@@ -161,13 +164,13 @@ class TextInput(Input):
         tokens, cutter, marks = state.get("tokens"), state.get("tokenizer"), state.get("marks", [END, TURN, OVER])
         numbers = [state.get(name, 0) for name in ("longest", "window", "places")]
         good = isinstance(tokens, str) and isinstance(cutter, str) and all(isinstance(n, int) and 0 <= n <= 1 << 21 for n in numbers)
-        framed = state.get("framed", False)
-        good = good and isinstance(framed, bool) and isinstance(marks, list) and len(marks) == 3
+        framed, talks = state.get("framed", False), state.get("talks", False)
+        good = good and isinstance(framed, bool) and isinstance(talks, bool) and isinstance(marks, list) and len(marks) == 3
         if not (good and all(isinstance(mark, str) for mark in marks)):
             raise ModelFileError(sentence("The text input of the model", "have tokens, a tokenizer, its marks and sizes", state))
         _need_tokens()
         longest, window, places = numbers
-        made = cls(str(tokens), str(cutter), longest, window, places, framed, (marks[0], marks[1], marks[2]))
+        made = cls(str(tokens), str(cutter), longest, window, places, framed, (marks[0], marks[1], marks[2]), talks)
         try:
             good = made.cutter.token_to_id(marks[0]) is not None and tokenizer_is_tame(str(cutter))
             made.cutter.encode("a b", add_special_tokens=framed)

@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from lamina.settings import Settings, make_settings
 from lamina.start import NOTHING, find_start
 from lamina.tasks import find_task
 from lamina.training.run import Run, new_run, open_run
+from lamina.training.tensorboard import check_tensorboard
 
 __all__ = ["audit_data", "read_for", "resume", "train", "version"]
 
@@ -35,9 +37,11 @@ def train(
     runs: str | os.PathLike = "runs",
     screen: Screen | None = None,
     begun: float | None = None,
+    watch: Callable[[Path], None] | None = None,
     **settings: Any,
 ) -> Model:
-    """Raw data in, a trained, checked, saved Model out. `settings` are the fields of Settings; `begun` (time.monotonic()) starts --minutes.
+    """Raw data in, a trained, checked, saved Model out. `settings` are the fields of Settings; `begun` (time.monotonic()) starts --minutes;
+    `watch` is told the run folder before the data are read.
 
     Raises the errors of lamina.errors.
     """
@@ -55,6 +59,8 @@ def train(
     find_task(chosen.task)
     if chosen.start_from not in ("", NOTHING):
         find_start(chosen.start_from)  # a name that does not exist is said before the audit
+    if chosen.tensorboard:
+        check_tensorboard()
     source = os.fspath(data) if isinstance(data, (str, os.PathLike)) else ""
     name = re.sub(r"[^\w.-]+", "-", Path(source.removeprefix("sample:")).expanduser().resolve().stem if source else "model") or "model"
     out = Path(out) if out else Path(f"{name}.lamina")
@@ -62,6 +68,8 @@ def train(
         raise UsageError(sentence("--out", "end in .lamina", str(out)))
     check_writable(out)
     run = new_run(Path(runs), name, chosen, source, out)
+    if watch is not None:
+        watch(run.folder)
     try:
         return _run(data, run, chosen, out, screen or Screen(quiet=True), begun)
     except (DataError, UsageError):

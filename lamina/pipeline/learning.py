@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,7 +13,9 @@ import numpy as np
 import torch
 
 from lamina.data.batches import Feed
+from lamina.data.files import write_json
 from lamina.data.split import Split
+from lamina.explain import Watcher
 from lamina.layers import Context
 from lamina.model import Model, calibrated
 from lamina.networks import Network
@@ -21,6 +23,8 @@ from lamina.outputs import Output
 from lamina.pipeline.preparation import Prepared
 from lamina.screen import Screen, bytes_in_words, duration, percent
 from lamina.task import Score
+from lamina.training.control import FILE as CONTROL
+from lamina.training.control import LIVE
 from lamina.training.device import total_memory
 from lamina.training.events import Before, Checked, Decided, Event, EventFile, Finished, Revised, Started, Stepped
 from lamina.training.fit import Work, count_views, fit
@@ -28,6 +32,8 @@ from lamina.training.forecast import Amounts, initial_network, leg_deadline, mak
 from lamina.training.inference import BATCH, Values, answers_to, in_place, join_values, run_in_order, score_cross_fitted
 from lamina.training.plan import Plan, load_plan
 from lamina.training.snapshots import FOLDER
+from lamina.training.tensorboard import FOLDER as BOARDS
+from lamina.training.tensorboard import TensorBoard
 
 TOLD = 0.1
 """The number of steps follows the clock all the time; on the screen stand changes by this share."""
@@ -185,6 +191,7 @@ def _leg(
     train_part = np.array(learned)
     network = initial_network(prepared.task, plan, feed, train_part, leg)
     write = EventFile(run.path("events.jsonl"))
+    board = TensorBoard(run.path(BOARDS)) if prepared.settings.tensorboard else None
     what = "Training" if leg == "final" else f"Training {leg} ({plan.legs.index(leg) + 1} of {len(plan.legs)})"
     with screen.progress(what, 1.0) as bar:
         begun, told = 0, plan.total(leg)
@@ -192,6 +199,8 @@ def _leg(
         def tell(event: Event) -> None:
             nonlocal begun, told
             write(event)
+            if board is not None:
+                board(event)
             if isinstance(event, Started):
                 begun = event.step
             elif isinstance(event, Stepped):
@@ -223,9 +232,25 @@ def _leg(
         answers_after = len(prepared.split.indices("test")) or len(prepared.split.parts) // len(plan.legs)
         answers_after = answers_after * (1 + feed.output.reported) + len(validation)  # the held-out ones are calibrated on
         kept = run.path(FOLDER) if leg == "final" else None
-        work = Work(leg, train_part, validation, deadline, answers_after, run.path("checkpoint.safetensors"), kept)
+        look = _looks(prepared, plan, network, train_part, validation) if kept and run.path(LIVE).is_dir() else None
+        work = Work(leg, train_part, validation, deadline, answers_after, run.path("checkpoint.safetensors"), kept, run.path(CONTROL), look)
         fitted = fit(network, feed.output, feed, work, plan, tell)
     return network, replace(feed, input=fitted.input)
+
+
+def _looks(
+    prepared: Prepared, plan: Plan, network: Network, learned: np.ndarray, tested: Sequence[int]
+) -> Callable[[Network, int, float], None]:
+    """What is kept of the moments of a training that is watched: live/network.json, then live/00.json, 01.json, …"""
+    folder, watcher = prepared.run.path(LIVE), Watcher(prepared.feed, learned, tested, plan, prepared.task.name)
+    labels = list(getattr(prepared.feed.output, "labels", ()))
+    write_json(folder / "network.json", {"layers": watcher.layers(network), "labels": labels}, indent=None)
+
+    def look(network: Network, step: int, fraction: float) -> None:
+        number = len(list(folder.glob("[0-9]*.json")))
+        write_json(folder / f"{number:02}.json", watcher.look(network, step, fraction), indent=None)
+
+    return look
 
 
 def _kept_values(

@@ -79,6 +79,15 @@ class Decided(Event):
 
 
 @dataclass(frozen=True)
+class Paused(Event):
+    """Somebody asked to wait: told when it begins (0 seconds) and when it goes on."""
+
+    leg: str
+    step: int
+    seconds: float
+
+
+@dataclass(frozen=True)
 class Saved(Event):
     leg: str
     step: int

@@ -6,7 +6,7 @@ import signal
 import statistics
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,8 +22,9 @@ from lamina.inputs import Input
 from lamina.networks import Network
 from lamina.outputs import Output, Progress
 from lamina.training.checkpoint import State, copied, put_state, put_weights, read_checkpoint, take_state, write_checkpoint
+from lamina.training.control import ASKED, PAUSE, STOP, asked
 from lamina.training.distributed import current_world, unsharded, whole, wrap
-from lamina.training.events import Before, Checked, Decided, Finished, Revised, Saved, Started, Stepped, Tell
+from lamina.training.events import Before, Checked, Decided, Finished, Paused, Revised, Saved, Started, Stepped, Tell
 from lamina.training.inference import BATCH
 from lamina.training.loop import training_loop
 from lamina.training.objective import Objective
@@ -45,6 +46,9 @@ FINE_ANSWER = 0.9
 """Time of one answer after training, as such a share, where training is in bf16 and answers are in fp32."""
 CAUTION = 1.3
 WORTH_ADDING = 0.01
+LAST_SHARE = 0.05
+"""Asked to stop and keep, training goes on for this share of the steps made, in which the rate falls to 0."""
+SECONDS_OF_PAUSE = 0.2
 WARM_AVERAGE = 10
 """The running mean of the weights begins with a horizon of a tenth of the steps made."""
 DOUBT = 0.02
@@ -79,6 +83,10 @@ class Work:
     checkpoint: Path | None = None
     snapshots: Path | None = None
     """Folder for the weights at some moments; they cost the time that the event Finished tells."""
+    control: Path | None = None
+    """A file through which somebody may ask to pause, or to stop and keep (control.py)."""
+    look: Callable[[Network, int, float], None] | None = None
+    """Called with (network, steps made, fraction) at the moments of the snapshots; its time counts as theirs."""
 
 
 def move_average(average: dict[str, Tensor], network: Network, share: float) -> None:
@@ -196,6 +204,9 @@ class _Driver:
                 last_read, steps_at_read = time.monotonic(), self.done
                 self.waited, self.waited_before = 0.0, self.waited_before + self.waited
                 self._keep_to_the_clock(speed * plan.cost(leg, step.number))
+                if alone and self.work.control is not None:
+                    self._heed(self.work.control, stop)
+                    last_read = time.monotonic()
             if check and not self._check():
                 return self._second_chance()
             if stop.is_set() if alone else check and float(self.world.sum(torch.tensor(float(stop.is_set())))):
@@ -358,7 +369,8 @@ class _Driver:
         now = time.monotonic()
         total = self.plan.total(self.work.leg)
         enough = len(self.speeds) >= 4 or self.done > 0.5 * total
-        if self.work.deadline is None or self.world.size > 1 or not enough:
+        shortened = [revision for revision in self.plan.revised(self.work.leg, "steps") if revision.why == ASKED]
+        if self.work.deadline is None or self.world.size > 1 or not enough or shortened:
             return
         left, seconds = total - self.done, self.work.deadline - now
         speed = statistics.median(self.speeds)
@@ -381,6 +393,27 @@ class _Driver:
             self.revised_at = now
             why = "the machine is slower than forecast" if late else "the machine is faster than forecast"
             self._revise("steps", self.done, min(most, self.done + max(1, int(room * 0.98))), why)
+
+    def _heed(self, control: Path, stop: threading.Event) -> None:
+        """What somebody asks: to wait (the clock waits, too), or to end soon, with the schedule finished."""
+        if asked(control) == PAUSE:
+            begun = time.monotonic()
+            self._save(self._take())
+            self.tell(Paused(self.work.leg, self.done, 0.0))
+            while asked(control) == PAUSE and not stop.is_set():
+                time.sleep(SECONDS_OF_PAUSE)
+            waited = time.monotonic() - begun
+            self.tell(Paused(self.work.leg, self.done, round(waited, 3)))
+            if self.work.deadline is not None:
+                self.work = replace(self.work, deadline=self.work.deadline + waited)
+        if asked(control) == STOP:
+            control.unlink(missing_ok=True)
+            soon = self.done + max(1, round(LAST_SHARE * self.done))
+            legs = self.plan.legs[self.plan.legs.index(self.work.leg) + 1 :] if self.work.leg in self.plan.legs else []
+            for leg in [leg for leg in legs if soon < self.plan.total(leg)]:  # networks that come after it get as many steps
+                self.plan.revise(Revision(leg, 0, "steps", soon, ASKED))
+            if soon < self.plan.total(self.work.leg):
+                self._revise("steps", self.done, soon, ASKED)
 
     def _second_chance(self) -> None:
         """A loss that is not a number: back to the last good weights with a lower rate, once."""
@@ -440,6 +473,8 @@ class _Driver:
             fraction = self.plan.fraction(self.work.leg, self.done)
             try:
                 write_snapshot(self.work.snapshots, number, Snapshot(self.done, fraction, weights))
+                if self.work.look is not None:
+                    self.work.look(self.network, self.done, fraction)
             except ResourceError:  # training goes on without them
                 self.moments = ()
         self.snapshot_seconds += time.monotonic() - start

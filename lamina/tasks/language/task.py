@@ -88,8 +88,8 @@ def _arrange(prepared: Prepared, screen: Screen) -> Prepared:
     """The texts of each part as one stream, cut into windows: from here on an example is a window."""
     input, feed, examples = prepared.feed.input, prepared.feed, prepared.report.examples
     assert isinstance(input, TextInput)
-    input = replace(input, window=prepared.settings.context or input.window or CONTEXT)
     texts = [np.asarray(feed.values.take([index])[0]) for index in range(len(examples))]
+    input = replace(input, window=prepared.settings.context or input.window or CONTEXT, talks=texts[0].ndim == 2)
     output = feed.output.of_tokens(input.bytes_of.tolist()) if isinstance(feed.output, NextOutput) else feed.output
     if texts[0].ndim == 2 and (long := sum(text.shape[1] > input.window for text in texts)):
         longest = max(text.shape[1] for text in texts)
