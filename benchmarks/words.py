@@ -329,7 +329,7 @@ def conversations(options: argparse.Namespace) -> dict[str, Any]:
         ended = 0
         asked = [row["instruction"] for row in rows if len(row["instruction"]) < 200][: options.rounds or 200]
         for number, text in enumerate(asked):
-            answer = "".join(model.chat([("user", text)], tokens=LONGEST_ANSWER, seed=number))
+            answer = "".join(piece.text for piece in model.chat([("user", text)], tokens=LONGEST_ANSWER, seed=number))
             ended += len(model.input.read(answer or " ")) < LONGEST_ANSWER - 1 and "<|im_" not in answer
     return {"asked": len(asked), "ended by themselves": ended, "share": ended / len(asked)}
 

@@ -16,6 +16,7 @@ from lamina.data.samples import SAMPLES, load_sample, sample_folder, write_class
 from lamina.errors import UsageError, sentence
 from lamina.pipeline import train
 from lamina.screen import Screen, duration, percent
+from lamina.serve.watched import Page
 from lamina.settings import Settings, make_settings
 
 NEW = 12
@@ -55,6 +56,7 @@ def demo(folder: Path, screen: Screen, **settings: Any) -> list[dict[str, Any]]:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / MARK).touch()
     results = []
+    page = Page(screen)
     for act in ACTS:
         screen.say()
         screen.title(act.title)
@@ -65,14 +67,17 @@ def demo(folder: Path, screen: Screen, **settings: Any) -> list[dict[str, Any]]:
                 "(Debian and Ubuntu: the package dataset-fashion-mnist)."
             )
             continue
-        results.append(_play(act, folder, screen, chosen, settings))
+        results.append(_play(act, folder, page, chosen, settings))
+    page.close()
     screen.say()
+    if results and Page.available():
+        screen.say(f"Look inside, draw, read the verdict in a browser: lamina serve {' '.join(each['model'] for each in results)}")
     screen.say(f"Your own pictures: lamina train FOLDER, with one folder per class. All that was made here lies in {folder}.")
     return results
 
 
-def _play(act: Act, folder: Path, screen: Screen, chosen: Settings, settings: dict[str, Any]) -> dict[str, Any]:
-    start = time.monotonic()
+def _play(act: Act, folder: Path, page: Page, chosen: Settings, settings: dict[str, Any]) -> dict[str, Any]:
+    start, screen = time.monotonic(), page.screen
     place = folder / act.sample
     shutil.rmtree(place, ignore_errors=True)
     known, new = choose(load_sample(act.sample, chosen), act.pictures)
@@ -80,7 +85,14 @@ def _play(act: Act, folder: Path, screen: Screen, chosen: Settings, settings: di
     write_class_folders(new, place / "new")
     screen.say(f"Files       {len(known)} PNG files in class folders: {place / 'pictures'}")
     asked = {**act.settings, **{name: value for name, value in settings.items() if value is not None}}
-    model = train(place / "pictures", out=place / f"{act.sample}.lamina", runs=folder / "runs", screen=screen, **asked)
+    model = train(
+        place / "pictures",
+        out=place / f"{act.sample}.lamina",
+        runs=folder / "runs",
+        screen=screen,
+        watch=page.open if Page.available() else None,
+        **asked,
+    )
     predictions = model.predict(place / "new")
     screen.say(f"Answers     on {len(new)} pictures that it never saw:")
     right = 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -102,15 +102,29 @@ class Continuation:
         return [int(token) for token in drawn]
 
 
-def generate(model: Model, prompts: Sequence[str], sampling: Sampling) -> Iterator[tuple[int, str]]:
-    """(which prompt, the next piece of its text) as they are made; a prompt is over where its text ends or a stop word comes."""
+class Piece(NamedTuple):
+    """What is told of a text next."""
+
+    row: int
+    """Which of the texts that are made side by side."""
+    text: str
+    read: int
+    """Tokens of its prompt, as the network read it …"""
+    made: int
+    """… and those made until now."""
+    over: str = ""
+    """Why nothing follows: "stop" (the text ended, or a stop word came) or "length"; empty where more may follow."""
+
+
+def generate(model: Model, prompts: Sequence[str], sampling: Sampling) -> Iterator[Piece]:
+    """The next piece of each text as they are made; a text is over where it ends or a stop word comes."""
     input = model.input
     assert isinstance(input, TextInput)
     begun = [[input.end, *input.ids(prompt)] for prompt in prompts]
     yield from _pieces(Continuation(model.network, input, begun, sampling, input.window), input, sampling, {input.end})
 
 
-def reply(model: Model, turns: Sequence[tuple[str, str]], sampling: Sampling) -> Iterator[str]:
+def reply(model: Model, turns: Sequence[tuple[str, str]], sampling: Sampling) -> Iterator[Piece]:
     """What the assistant says next, piece by piece. The oldest turns are left out where the network cannot see all; the system's stays.
 
     Raises DataError for a tokenizer that has no marks for turns, UsageError where even the last turn is too long.
@@ -128,13 +142,13 @@ def reply(model: Model, turns: Sequence[tuple[str, str]], sampling: Sampling) ->
     if len(tokens) > input.window:
         raise UsageError(sentence("What was said", f"be at most {input.window} tokens", len(tokens), "Say it in fewer words."))
     over = {input.end, input.special(2)}
-    for _, piece in _pieces(Continuation(model.network, input, [tokens], sampling, input.window), input, sampling, over):
-        yield piece
+    yield from _pieces(Continuation(model.network, input, [tokens], sampling, input.window), input, sampling, over)
 
 
-def _pieces(running: Continuation, input: TextInput, sampling: Sampling, ends: set[int]) -> Iterator[tuple[int, str]]:
+def _pieces(running: Continuation, input: TextInput, sampling: Sampling, ends: set[int]) -> Iterator[Piece]:
     """Whole characters, and nothing that may yet turn out to be a stop word."""
     count = len(running.texts)
+    read = [len(text) for text in running.texts]
     made: list[list[int]] = [[] for _ in range(count)]
     told, held, over = [""] * count, [""] * count, [False] * count
     longest = max(map(len, sampling.stop), default=0)
@@ -151,8 +165,9 @@ def _pieces(running: Continuation, input: TextInput, sampling: Sampling, ends: s
             stopped = min((at for at in (held[row].find(word) for word in sampling.stop) if at >= 0), default=-1)
             over[row] = last or stopped >= 0
             ready = stopped if stopped >= 0 else len(held[row]) if over[row] else max(0, len(held[row]) - longest + 1)
-            if held[row][:ready]:
-                yield row, held[row][:ready]
+            if held[row][:ready] or over[row]:
+                why = "" if not over[row] else "stop" if stopped >= 0 or token in ends else "length"
+                yield Piece(row, held[row][:ready], read[row], number + 1, why)
             held[row] = held[row][ready:]
             if len(made[row]) > DECODED and len(told[row]) == len(text):
                 made[row], told[row] = made[row][-KEPT_TOKENS:], input.words(made[row][-KEPT_TOKENS:])

@@ -43,6 +43,7 @@ from lamina.training.inference import BATCH, Values, each_batch, join_values, ru
 
 if TYPE_CHECKING:
     from lamina.classical.verdict import Against, Verdict
+    from lamina.generation import Piece
     from lamina.people import Decision, Enrollment, People
     from lamina.task import Task
 
@@ -95,6 +96,12 @@ class Prediction:
     low: float | None = None
     high: float | None = None
     """Of numbers: the interval that holds nine in ten."""
+
+    @classmethod
+    def of(cls, file: str, answer: Any) -> Prediction:
+        """From what the output made of a value."""
+        more = {name: getattr(answer, name) for name in ("words", "low", "high") if hasattr(answer, name)}
+        return cls(file, answer.label, answer.probability, answer.top, answer.unknown, **more)
 
 
 @dataclass(frozen=True)
@@ -209,8 +216,8 @@ class Model:
         """How a text goes on, without the prompt: one text, or a list for a list of prompts. `sampling` are the fields of Sampling."""
         prompts = [prompt] if isinstance(prompt, str) else list(prompt)
         made = [""] * len(prompts)
-        for row, piece in self.stream(prompts, **sampling):
-            made[row] += piece
+        for piece in self.stream(prompts, **sampling):
+            made[piece.row] += piece.text
         return made[0] if isinstance(prompt, str) else made
 
     def tokens_of(self, text: str) -> int:
@@ -219,14 +226,14 @@ class Model:
         assert isinstance(self.input, TextInput)
         return len(self.input.ids(text))
 
-    def stream(self, prompts: Sequence[str], **sampling: Any) -> Iterator[tuple[int, str]]:
-        """(number of the prompt, the next piece of its text), as they are made."""
+    def stream(self, prompts: Sequence[str], **sampling: Any) -> Iterator[Piece]:
+        """The next piece of each text, as they are made."""
         from lamina.generation import generate
 
         self._speaks()
         return generate(self, prompts, Sampling(**sampling))
 
-    def chat(self, turns: Sequence[tuple[str, str]], **sampling: Any) -> Iterator[str]:
+    def chat(self, turns: Sequence[tuple[str, str]], **sampling: Any) -> Iterator[Piece]:
         """What the assistant says after these turns of (role, text), piece by piece."""
         from lamina.generation import reply
 
@@ -255,7 +262,7 @@ class Model:
         One value gives one Prediction; a folder, a glob, a list or an array of several pictures gives a list. A file that
         cannot be read gives a Prediction with `error`. Raises DataError when nothing matches.
         """
-        if instead := self._task().instead:
+        if instead := self.find_task().instead:
             raise UsageError(sentence("The model", "answer one value alone", f"a model that does {self.task}", instead))
         if (rows := self.input.rows(source)) is not None:
             found = self._predict_all([name for name, _ in rows], [raw for _, raw in rows])
@@ -285,9 +292,9 @@ class Model:
 
     def evaluate_data(self, data: Any, settings: Settings, screen: Screen, against: str = "") -> Evaluation:
         """The score with what belongs to it; `against` is a table of another system's answers to the same examples. Raises DataError."""
-        return self._task().evaluate(self, data, settings, screen, against)
+        return self.find_task().evaluate(self, data, settings, screen, against)
 
-    def _task(self) -> Task:
+    def find_task(self) -> Task:
         from lamina.tasks import find_task
 
         return find_task(self.task)
@@ -343,18 +350,7 @@ class Model:
 
     def _predict_all(self, names: Sequence[str], raws: Sequence[Raw]) -> list[Prediction]:
         return [
-            Prediction(name, None, None, error=error)
-            if error is not None
-            else Prediction(
-                name,
-                answer.label,
-                answer.probability,
-                answer.top,
-                answer.unknown,
-                words=getattr(answer, "words", ()),
-                low=getattr(answer, "low", None),
-                high=getattr(answer, "high", None),
-            )
+            Prediction(name, None, None, error=error) if error is not None else Prediction.of(name, answer)
             for name, (answer, error) in zip(names, self._answered(raws), strict=True)
         ]
 
@@ -362,11 +358,12 @@ class Model:
         """(what the output makes of each, None), or (None, why it cannot be read)."""
         for start in range(0, len(raws), BATCH):
             values, errors = self.read_some(raws[start : start + BATCH])
-            answers = iter(self._answers_of(values))
+            answers = iter(self.answers_of(values))
             yield from ((next(answers), None) if error is None else (None, error) for error in errors)
 
-    def _answers_of(self, values: Sequence[np.ndarray]) -> Iterator[Any]:
-        """Of read values in their order; what is too long for one look is put together from windows."""
+    def answers_of(self, values: Sequence[np.ndarray]) -> Iterator[Any]:
+        """What the output makes of values that `input.read` made, in their order; what is too long for one look is put together from
+        windows."""
         windows = [self.input.windows(value) for value in values]
         short = [value for value, its in zip(values, windows, strict=True) if len(its) == 1]
         parts = each_batch(self.network, self.input, self.output, self._batches(short), self.precision)

@@ -4,8 +4,8 @@ Flags are fields of Settings, or parameters of the public function that is calle
 PyTorch is imported inside the commands, so that --help answers at once.
 """
 
-from lamina.cli import training, looking, people, choices, texts, data  # isort: skip  (in the order of --help)
+from lamina.cli import training, looking, people, choices, texts, serving, data  # isort: skip  (in the order of --help)
 from lamina.cli.parts import app
 from lamina.cli.running import main
 
-__all__ = ["app", "choices", "data", "looking", "main", "people", "texts", "training"]
+__all__ = ["app", "choices", "data", "looking", "main", "people", "serving", "texts", "training"]

@@ -94,20 +94,3 @@ def revoke(
     """Forget NAME: no byte of the template stays in the store."""
     open_model(model, {}).people(store, key, create=False).revoke(name)
     show_found({"revoked": name}, json_, lambda found, screen: screen.say(f"{found['revoked']} is forgotten."), screen_for(json_))
-
-
-@app.command()
-def unlock(
-    model: ModelPath,
-    port: Annotated[int, typer.Option(help="Port on this machine; 0 takes a free one.")] = 0,
-    false_accept: FalseAccept = None,
-    store: StoreFolder = "",
-    key: KeyFile = "",
-) -> None:
-    """A page on this machine, for its camera or microphone: enroll, unlock, refused. Ctrl-C ends it."""
-    from lamina.serve.unlock import Unlock
-
-    server = Unlock(open_model(model, {}).people(store, key), port, false_accept)
-    print(f"Open {server.address}  (this machine only; Ctrl-C ends it)", flush=True)
-    with server:
-        server.serve_forever()

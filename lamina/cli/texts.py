@@ -1,9 +1,8 @@
-"""Texts that go on, conversations, and formats of others."""
+"""Texts that go on, and conversations."""
 
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -39,9 +38,9 @@ def generate(
         Screen(sys.stderr).warn(f"The prompt has {tokens} tokens; the network sees the last {opened.input.window - 1} of them.")
     stream = opened.stream([begun] * count, **sampling)  # says what is wrong before anything is printed
     print(begun if alone else "", end="", flush=True)
-    for row, piece in stream:
-        made[row] += piece
-        print(piece if alone else "", end="", flush=True)
+    for piece in stream:
+        made[piece.row] += piece.text
+        print(piece.text if alone else "", end="", flush=True)
     if json_:
         print_json([{"prompt": begun, "text": text} for text in made])
     else:
@@ -64,8 +63,8 @@ def chat(
         turns.append(("user", said))
         answer = ""
         for piece in opened.chat(turns, **sampling):
-            answer += piece
-            print("" if json_ else piece, end="", flush=True)
+            answer += piece.text
+            print("" if json_ else piece.text, end="", flush=True)
         turns.append(("assistant", answer.strip() or "…"))
         print("" if json_ else "\n", end="", flush=True)
     if json_:
@@ -77,20 +76,3 @@ def _asked(prompt: str) -> str:
         return input(prompt).strip()
     except EOFError:
         return ""
-
-
-@app.command()
-def export(
-    model: ModelPath,
-    out: Annotated[Path, typer.Argument(help="The folder to write.")],
-    to: Annotated[str, typer.Option(help="The format: huggingface.")] = "huggingface",
-    json_: Json = False,
-) -> None:
-    """Write MODEL in a format that other software loads; refused unless it answers alike."""
-    from lamina.export import write_folder
-
-    if to != "huggingface":
-        raise UsageError(sentence("--to", "be huggingface", to))
-    largest = write_folder(open_model(model, {}), out)
-    found = {"folder": str(out), "format": to, "largest_difference": largest}
-    print_json(found) if json_ else print(f"{out}: the largest difference of logits is {largest:.1e}")

@@ -29,6 +29,7 @@ from lamina.tell import tell_curve
 
 if TYPE_CHECKING:
     from lamina.model import Model
+    from lamina.serve.watched import Page
 
 ANSWER_COLUMNS = ("file", "label", "probability", "unknown", "error", "top")
 
@@ -39,6 +40,7 @@ def train(
     data: Data,
     out: Annotated[str, typer.Option(help="The .lamina file to write; default ./NAME.lamina.")] = "",
     runs: Annotated[str, typer.Option(help="Folder for the run folders NAME-n.")] = "runs",
+    watch: Annotated[bool, typer.Option("--watch", help="Open a page that shows the training as it goes; Ctrl-C ends it.")] = False,
     json_: Json = False,
     **settings: Any,
 ) -> None:
@@ -47,10 +49,23 @@ def train(
     from lamina.pipeline import train as run
 
     screen = screen_for(json_)
-    model = run(data, out=out, runs=runs, screen=screen, begun=BEGUN, **settings)
+    page = _page(screen) if watch else None
+    model = run(data, out=out, runs=runs, screen=screen, begun=BEGUN, watch=page.open if page else None, **settings)
     _inside_in_time_left(model, settings.get("minutes"), screen)
     curve = _curve_in_time_left(model, data, settings.get("minutes"), screen)
     _print_training(model, json_, curve)
+    if page:
+        page.stay()
+
+
+def _page(screen: Screen) -> Page:
+    """Raises UsageError where its libraries are missing."""
+    from lamina.serve import SERVE_EXTRA
+    from lamina.serve.watched import Page
+
+    if not Page.available():
+        raise UsageError(sentence("--watch", "find the libraries of the page", "they are not installed", f"Run: {SERVE_EXTRA}"))
+    return Page(screen)
 
 
 def _inside_in_time_left(model: Model, minutes: float | None, screen: Screen) -> None:

@@ -1,1 +1,112 @@
-"""What is served on this machine: for now the page that unlocks."""
+"""Models served over HTTP: their answers, an API that OpenAI's clients speak, and pages for people. Reachable from this machine only,
+unless a token is set."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import secrets
+import socket
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from lamina.errors import ResourceError, UsageError, sentence
+from lamina.settings import Serving
+
+SERVE_EXTRA = "pip install 'lamina[serve]'"
+LARGEST_HEAD = 16_384
+"""Bytes of a request's head."""
+SECONDS_TO_END = 10
+"""After Ctrl-C, for what is under way."""
+
+
+class Server:
+    """Some models at one address. `run` listens until Ctrl-C, then answers what is under way and ends."""
+
+    def __init__(self, paths: Sequence[str | os.PathLike], serving: Serving | None = None, store: str = "", key: str = "") -> None:
+        """`paths`: model files, and run folders that are watched. `store` and `key`: of the people enrolled, where one model tells people
+        apart.
+
+        Raises UsageError, ModelFileError, ResourceError.
+        """
+        serving = serving or Serving()
+        try:
+            import uvicorn
+
+            from lamina.serve.app import make_app
+        except ImportError as error:
+            raise UsageError(sentence("`lamina serve`", "find its libraries", str(error), f"Run: {SERVE_EXTRA}")) from error
+        from dataclasses import replace
+
+        from lamina.model import load
+        from lamina.outputs import IdentityOutput
+        from lamina.serve.service import Service
+        from lamina.serve.watched import Watched
+
+        token = serving.token or os.environ.get("LAMINA_TOKEN", "")
+        if not token and not is_loopback(serving.host):
+            told = "Give --token, or listen at 127.0.0.1."
+            raise UsageError(sentence("--host", "be this machine's own address where no token is set", serving.host, told))
+        self.serving = replace(serving, token=token)
+        self.admin_token = serving.admin_token or os.environ.get("LAMINA_ADMIN_TOKEN", "") or secrets.token_urlsafe(18)
+        self.socket = _listening(serving.host, serving.port)
+        self.services: list[Service] = []
+
+        def serve(name: str, path: str | os.PathLike) -> Service:
+            model = load(path)
+            opens = (lambda: model.people(store, key)) if isinstance(model.output, IdentityOutput) else None
+            return Service(name, model, self.serving, opens)
+
+        self.watched: list[Watched] = []
+        for path in paths:
+            made: Watched | Service = Watched(path) if Path(path).is_dir() else serve(Path(path).stem, path)
+            if made.name in self.names:
+                raise UsageError(sentence("The models", "have different names", f"{made.name} twice", "Rename a file."))
+            self.watched.append(made) if isinstance(made, Watched) else self.services.append(made)
+        port = self.socket.getsockname()[1]
+        hosts = tuple(f"{host}:{port}" for host in ("127.0.0.1", "localhost", "[::1]")) if is_loopback(serving.host) else ()
+        app = make_app(self.services, self.serving, self.admin_token, hosts, self.watched, lambda its: serve(its.name, its.model))
+        shown = f"[{serving.host}]" if ":" in serving.host else serving.host
+        self.address = f"http://{shown}:{port}"
+        config = uvicorn.Config(
+            app, log_level="warning", access_log=False, server_header=False, date_header=False, h11_max_incomplete_event_size=LARGEST_HEAD,
+            http="h11", timeout_graceful_shutdown=SECONDS_TO_END, timeout_keep_alive=int(max(5, min(60, self.serving.timeout))), ws="none",
+        )  # fmt: skip
+        self.server: Any = uvicorn.Server(config)
+
+    @property
+    def names(self) -> list[str]:
+        """Of the models and the trainings."""
+        return [*(service.name for service in self.services), *(each.name for each in self.watched)]
+
+    def run(self) -> None:
+        self.server.run(sockets=[self.socket])
+
+    def stop(self) -> None:
+        """From another thread."""
+        self.server.should_exit = True
+
+
+def is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _listening(host: str, port: int) -> socket.socket:
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        made = socket.socket(family, socket.SOCK_STREAM)
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        made.bind((host, port))
+        made.listen(2048)
+    except OSError as error:
+        raise ResourceError(
+            sentence(f"{host}:{port}", "be free to listen at", str(error), "Take another --port; 0 takes a free one.")
+        ) from error
+    return made
+
+
+__all__ = ["Server", "is_loopback"]
