@@ -41,6 +41,11 @@ opponents_of_choices  each classical way alone on these sets: gains, recall, sec
 lists         a list for one user, and for a million
 intervals     California housing: how many intervals hold the truth
 ratings       MovieLens-100K: ratings as numbers, five folds
+serving       a picture over HTTP: one client, 64 of them
+hostile       64 clients for two minutes, one in ten hostile
+endpoint      16 clients of the language endpoint, one request in ten cut off
+watched       what a page that watches costs a training
+exported      a model of every task as ONNX, compared on held-out values
 gpu           on an NVIDIA GPU: CIFAR-10 by seconds of training, local MFU, examples per second, answers per second
 coverage      how often the paired interval holds the true difference
 """
@@ -56,7 +61,7 @@ from collections.abc import Callable
 from datetime import date
 from typing import Any
 
-from benchmarks import accuracy, choices, gpu, inside, people, scale, speech, speed, truths, verdict, words
+from benchmarks import accuracy, choices, gpu, inside, people, scale, serving, speech, speed, truths, verdict, words
 from benchmarks.common import RESULTS, joined
 from benchmarks.doctor import doctor
 from benchmarks.peers import peers
@@ -72,6 +77,7 @@ ALL: dict[str, Callable[[argparse.Namespace], dict[str, Any]]] = {
         words.shakespeare, words.plain, words.tokens, words.generation, words.texts, words.conversations, words.corpus,
         speech.an4, speech.hearing,
         choices.choices, choices.opponents_of_choices, choices.lists, choices.intervals, choices.ratings,
+        serving.serving, serving.hostile, serving.endpoint, serving.watched, serving.exported,
     )
 }  # fmt: skip
 
