@@ -74,6 +74,13 @@ class Server:
             http="h11", timeout_graceful_shutdown=SECONDS_TO_END, timeout_keep_alive=int(max(5, min(60, self.serving.timeout))), ws="none",
         )  # fmt: skip
         self.server: Any = uvicorn.Server(config)
+        ended = self.server.handle_exit
+
+        def end(number: int, frame: Any) -> None:
+            self._let_go()
+            ended(number, frame)
+
+        self.server.handle_exit = end
 
     @property
     def names(self) -> list[str]:
@@ -85,7 +92,13 @@ class Server:
 
     def stop(self) -> None:
         """From another thread."""
+        self._let_go()
         self.server.should_exit = True
+
+    def _let_go(self) -> None:
+        """Those who listen to the events of a training would keep the server from ending."""
+        for each in self.watched:
+            each.closing = True
 
 
 def is_loopback(host: str) -> bool:

@@ -33,6 +33,8 @@ class Watched:
         """Raises UsageError where it is no run folder."""
         self.run = open_run(os.fspath(folder))
         self.name = self.run.folder.resolve().name
+        self.closing = False
+        """Whether the server ends: who listens to events is let go."""
 
     @property
     def finished(self) -> bool:
@@ -86,7 +88,7 @@ class Watched:
                         if number >= since:
                             yield number, event
                         number += 1
-            if over:
+            if over or self.closing:
                 return
             await asyncio.sleep(SECONDS_BETWEEN_LOOKS)
 
@@ -108,7 +110,7 @@ class Page:
     @staticmethod
     def available() -> bool:
         """Whether its libraries are installed."""
-        return all(importlib.util.find_spec(name) is not None for name in ("fastapi", "uvicorn", "prometheus_client", "multipart"))
+        return all(importlib.util.find_spec(name) is not None for name in ("fastapi", "uvicorn", "prometheus_client", "python_multipart"))
 
     def open(self, folder: Path) -> None:
         """Watch the training in that run folder; one that was watched before is let go."""
