@@ -51,9 +51,9 @@ async def _ask(streams: Any, request: bytes) -> tuple[int, bytes]:
     return status, body
 
 
-def _post(path: str, body: bytes, kind: str = "application/octet-stream", length: int | None = None) -> bytes:
+def _post(port: int, path: str, body: bytes, kind: str = "application/octet-stream", length: int | None = None) -> bytes:
     size = len(body) if length is None else length
-    return f"POST {path} HTTP/1.1\r\nHost: {HOST}\r\nContent-Type: {kind}\r\nContent-Length: {size}\r\n\r\n".encode() + body
+    return f"POST {path} HTTP/1.1\r\nHost: {HOST}:{port}\r\nContent-Type: {kind}\r\nContent-Length: {size}\r\n\r\n".encode() + body
 
 
 @contextmanager
@@ -134,7 +134,7 @@ async def _one_client(port: int, files: list[bytes], count: int) -> list[float]:
     times = []
     for number in range(count + 50):
         begun = time.perf_counter()
-        status, _ = await _ask(streams, _post("/models/pictures/predict", files[number % len(files)]))
+        status, _ = await _ask(streams, _post(port, "/models/pictures/predict", files[number % len(files)]))
         times.append(1_000 * (time.perf_counter() - begun))
         assert status == 200
     streams[1].close()
@@ -150,7 +150,7 @@ async def _many_clients(port: int, files: list[bytes], wanted: list[str], client
         streams = await asyncio.open_connection(HOST, port)
         number = first
         while time.perf_counter() < end:
-            status, body = await _ask(streams, _post("/models/pictures/predict", files[number % len(files)]))
+            status, body = await _ask(streams, _post(port, "/models/pictures/predict", files[number % len(files)]))
             found = json.loads(body)
             assert status == 200 and found["predictions"][0]["top"][0]["label"] == wanted[number % len(files)], found
             answered += 1
@@ -174,7 +174,7 @@ def hostile(options: argparse.Namespace) -> dict[str, Any]:
         with _server(path, timeout=5) as (port, process):
             found = asyncio.run(_hostile(port, process, files, wanted, seconds))
             alive = process.poll() is None
-            status, _ = asyncio.run(_once(port, _post("/models/pictures/predict", files[0])))
+            status, _ = asyncio.run(_once(port, _post(port, "/models/pictures/predict", files[0])))
     return {**found, "alive": alive and status == 200, "seconds": seconds}
 
 
@@ -209,7 +209,7 @@ async def _hostile(port: int, process: subprocess.Popen, files: list[bytes], wan
         streams, number = await asyncio.open_connection(HOST, port), first
         while time.perf_counter() < end:
             try:
-                status, body = await _ask(streams, _post("/models/pictures/predict", files[number % len(files)]))
+                status, body = await _ask(streams, _post(port, "/models/pictures/predict", files[number % len(files)]))
                 if status == 503:
                     await asyncio.sleep(0.05)
                     continue
@@ -225,19 +225,19 @@ async def _hostile(port: int, process: subprocess.Popen, files: list[bytes], wan
         reader, writer = await asyncio.open_connection(HOST, port)
         try:
             if kind == "bomb":
-                writer.write(_post("/models/pictures/predict", _bomb()))
+                writer.write(_post(port, "/models/pictures/predict", _bomb()))
             elif kind == "cut":
-                writer.write(_post("/models/pictures/predict", files[0][:100], length=len(files[0])))
+                writer.write(_post(port, "/models/pictures/predict", files[0][:100], length=len(files[0])))
                 await writer.drain()
                 return
             elif kind == "slow":
-                for byte in _post("/models/pictures/predict", files[0])[:40]:
+                for byte in _post(port, "/models/pictures/predict", files[0])[:40]:
                     writer.write(bytes([byte]))
                     await asyncio.sleep(0.1)
                 return
             elif kind == "type":
                 writer.write(
-                    _post("/models/pictures/predict", b"\xff" * 500, random.choice(["text/html", "application/json", "image/png"]))
+                    _post(port, "/models/pictures/predict", b"\xff" * 500, random.choice(["text/html", "application/json", "image/png"]))
                 )
             else:
                 writer.write(b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n" + b"X: " + b"x" * 200_000 + b"\r\n\r\n")
@@ -296,7 +296,7 @@ async def _endpoint(port: int, process: subprocess.Popen, seconds: float) -> dic
         while time.perf_counter() < end:
             reader, writer = await asyncio.open_connection(HOST, port)
             begun, first = time.perf_counter(), None
-            writer.write(_post("/v1/completions", json.dumps({**body, "seed": number}).encode(), "application/json"))
+            writer.write(_post(port, "/v1/completions", json.dumps({**body, "seed": number}).encode(), "application/json"))
             number += 16
             stops, seen = number % 10 == 0, b""
             try:
