@@ -20,7 +20,7 @@ from pydantic import BaseModel, ValidationError
 from starlette.exceptions import HTTPException
 
 from lamina.errors import DataError, LaminaError, ModelFileError, ResourceError, UsageError
-from lamina.people.people import WARNING
+from lamina.people.people import WARNING, Decision
 from lamina.screen import one_in
 from lamina.serve import shapes
 from lamina.serve.guard import Guard, Refused, allowed, problem
@@ -233,16 +233,16 @@ def make_app(
         return shapes.Revoked(revoked=person)
 
     @app.post("/models/{name}/verify/{person}", summary="Is this that person?", openapi_extra=shapes.FILES)
-    async def verify(name: str, person: str, request: Request) -> shapes.Decision:
+    async def verify(name: str, person: str, request: Request) -> Decision:
         service, files = model(name, "verify"), await _files(request, most=1)
         service.weigh(files[0][1])
-        return shapes.Decision(**dataclasses.asdict(await service.of_people(lambda its: its.verify(person, files[0][1]))))
+        return await service.of_people(lambda its: its.verify(person, files[0][1]))
 
     @app.post("/models/{name}/identify", summary="Who of those enrolled is it?", openapi_extra=shapes.FILES)
-    async def identify(name: str, request: Request) -> shapes.Decision:
+    async def identify(name: str, request: Request) -> Decision:
         service, files = model(name, "verify"), await _files(request, most=1)
         service.weigh(files[0][1])
-        return shapes.Decision(**dataclasses.asdict(await service.of_people(lambda its: its.identify(files[0][1]))))
+        return await service.of_people(lambda its: its.identify(files[0][1]))
 
     # ------------------------------------------------------------ texts, as OpenAI's clients ask for them
 

@@ -285,16 +285,6 @@ class Revoked(BaseModel):
     revoked: str
 
 
-class Decision(BaseModel):
-    accepted: bool
-    name: str | None
-    likeness: float
-    threshold: float
-    false_accept: float
-    bound: float
-    reason: str
-
-
 # ---------------------------------------------------------------- texts, in OpenAI's shapes
 
 
