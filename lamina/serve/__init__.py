@@ -9,7 +9,7 @@ import secrets
 import socket
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from types import FrameType
 
 from lamina.errors import ResourceError, UsageError, sentence
 from lamina.settings import Serving
@@ -73,14 +73,14 @@ class Server:
             app, log_level="warning", access_log=False, server_header=False, date_header=False, h11_max_incomplete_event_size=LARGEST_HEAD,
             http="h11", timeout_graceful_shutdown=SECONDS_TO_END, timeout_keep_alive=int(max(5, min(60, self.serving.timeout))), ws="none",
         )  # fmt: skip
-        self.server: Any = uvicorn.Server(config)
-        ended = self.server.handle_exit
+        let_go = self._let_go
 
-        def end(number: int, frame: Any) -> None:
-            self._let_go()
-            ended(number, frame)
+        class Ending(uvicorn.Server):
+            def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+                let_go()
+                super().handle_exit(sig, frame)
 
-        self.server.handle_exit = end
+        self.server = Ending(config)
 
     @property
     def names(self) -> list[str]:
