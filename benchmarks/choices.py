@@ -9,12 +9,16 @@ import statistics
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from benchmarks.accuracy import _seeds, _train
-from benchmarks.common import DATA, spread, valid
+from benchmarks.common import DATA, run_lamina, spread, valid
+
+if TYPE_CHECKING:
+    from lamina.networks import Network
+    from lamina.pipeline.preparation import Prepared
 
 RATING_FOLDS = 5
 
@@ -83,8 +87,9 @@ def _classical(card: dict[str, Any]) -> dict[str, Any]:
 
 def opponents_of_choices(options: argparse.Namespace) -> dict[str, Any]:
     """Each classical way alone on the sets of `choices`, its best setting by the validation part: NDCG@10, recall@20, NDCG@20 of the test
-    part, and seconds to fit and to evaluate."""
-    from lamina.classical.choices import CHOICE_OPPONENTS, fit_choices
+    part, and seconds to fit and to evaluate; for Gowalla, whose split has no validation part, also fitted anew on all of its training part.
+    """
+    from lamina.classical.choices import CHOICE_OPPONENTS, fit_choices, fitted_anew
     from lamina.pipeline.preparation import prepare
     from lamina.screen import Screen
     from lamina.settings import make_settings
@@ -107,12 +112,18 @@ def opponents_of_choices(options: argparse.Namespace) -> dict[str, Any]:
                 except ValueError:  # too many items for it, or its library is not installed
                     continue
                 middle = time.perf_counter()
-                answers = answers_to(fitted.network, prepared.feed, prepared.feed.output, test, "fp32")
+
+                def measured(network: Network, prepared: Prepared = prepared, test: list[int] = test) -> dict[str, float]:
+                    answers = answers_to(network, prepared.feed, prepared.feed.output, test, "fp32")
+                    gain = statistics.mean(answer.gain(20) for answer in answers)
+                    return {"NDCG@10": score(answers, []).value, "recall@20": recall(answers, 20), "NDCG@20": gain}
+
                 found.setdefault(name, {})[opponent.name] = {
-                    "NDCG@10": score(answers, []).value, "recall@20": recall(answers, 20), "setting": fitted.name,
-                    "NDCG@20": statistics.mean(answer.gain(20) for answer in answers), "fit_seconds": fitted.fit_seconds,
-                    "search_seconds": middle - begun, "evaluate_seconds": time.perf_counter() - middle, "users": len(test), "batch": BATCH,
+                    **measured(fitted.network), "setting": fitted.name, "fit_seconds": fitted.fit_seconds, "search_seconds": middle - begun,
+                    "evaluate_seconds": time.perf_counter() - middle, "users": len(test), "batch": BATCH,
                 }  # fmt: skip
+                if name == "gowalla":
+                    found[name][opponent.name]["fitted anew"] = measured(fitted_anew(fitted, prepared.feed, np.array(test)))
     return found
 
 
@@ -155,6 +166,32 @@ def lists(options: argparse.Namespace) -> dict[str, Any]:
         "users": written,
         "seconds": took,
     }
+
+
+def rows(options: argparse.Namespace) -> dict[str, Any]:
+    """A made table of --rounds rows (10 million choices of 100,000 users among 20,000 items): seconds and peak memory of its audit, and of
+    a training within --minutes 4 with its verdict."""
+    count, users, items = options.rounds or 10_000_000, 100_000, 20_000
+    random = np.random.default_rng(0)
+    with tempfile.TemporaryDirectory() as folder:
+        place = Path(folder)
+        with open(place / "choices.csv", "w", encoding="utf-8") as file:
+            file.write("user,item,timestamp\n")
+            for first in range(0, count, 1_000_000):
+                size = min(1_000_000, count - first)
+                chosen = (items * random.random(size) ** 3).astype(int)  # few are chosen often
+                times = 1_000_000_000 + first + np.arange(size)
+                file.writelines(
+                    f"u{user},i{item},{time}\n" for user, item, time in zip(random.integers(0, users, size), chosen, times, strict=True)
+                )
+        told = {}
+        for name, command in (
+            ("audit", ("audit", "choices.csv", "--as", "recommend")),
+            ("train", ("train", "choices.csv", "--as", "recommend", "--minutes", str(options.minutes or 4))),
+        ):
+            found = run_lamina(*command, place=place)
+            told[name] = {"wall_seconds": found["wall_seconds"], "peak_memory": found["peak_memory"]}
+    return {"rows": count, "users": users, "items": items, **told}
 
 
 def intervals(options: argparse.Namespace) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -80,7 +81,7 @@ class ItemWeights(Layer):
         once = numbers > 0
         once[:, 1:] &= numbers[:, 1:] != numbers[:, :-1]
         sizes = once.sum(1)
-        if x.is_meta or int(sizes.sum()) * SPARSE > len(x) * self.count:
+        if x.is_meta or torch.compiler.is_exporting() or int(sizes.sum()) * SPARSE > len(x) * self.count:
             return chosen(x, self.count) @ self.weights, context
         return F.embedding_bag(numbers[once], self.weights, sizes.cumsum(0) - sizes, mode="sum"), context
 
@@ -142,6 +143,7 @@ class Factors(Layer):
     """
 
     kind = "factors"
+    no_graph = "equations that are solved for each answer"
     table: Tensor
     base: Tensor
 
@@ -228,19 +230,29 @@ def fit_choices(
     best = max(trials, key=lambda trial: trial.score)
     chosen_one = next(opponent for opponent in opponents if opponent.name == best.opponent)
     searched = time.perf_counter()
-    fit = next(fit for setting, penalty, fit in _ways(best.head, count) if (setting, penalty) == (best.setting, best.penalty))
-    network = networks[0] if learned is histories else fit(histories, count)
+    network = networks[0]
     told = {
         "neighbors": f", {best.setting:.0f} neighbors",
         "ease": f", penalty {best.penalty:g}",
         "factors": f", {best.setting:.0f} factors",
         "waves": f", {best.setting:.0f} waves",
     }
-    return Classical(
+    found = Classical(
         f"{chosen_one.name}{told.get(best.head, '')}", network, best, trials, chosen_one.features, ("the penalty", "how much is kept"),
         "how much each item says for each other" if best.head in ("ease", "neighbors", "waves") else "how often each item was chosen",
-        searched - begun, time.perf_counter() - searched, complete, len(train), missing,
+        searched - begun, 0.0, complete, len(train), missing,
     )  # fmt: skip
+    if learned is histories:
+        return found
+    return replace(found, network=fitted_anew(found, feed, train), fit_seconds=time.perf_counter() - searched)
+
+
+def fitted_anew(fitted: Classical, feed: Feed, examples: np.ndarray) -> Network:
+    """The way and the setting that `fit_choices` chose, fitted on what these examples have seen: the choices of the validation part too,
+    as published figures of splits without one do."""
+    count = _count(feed)
+    fit = next(its for *setting, its in _ways(fitted.trial.head, count) if setting == [fitted.trial.setting, fitted.trial.penalty])
+    return fit(_histories(feed, examples), count)
 
 
 def _expected_seconds(head: str, count: int) -> float:

@@ -66,6 +66,7 @@ class Templates(Layer):
     divided by both lengths together: [N, T, features] -> its number [N]."""
 
     kind = "templates"
+    no_graph = "recordings that are laid beside one another step by step"
     kept: Tensor
     lengths: Tensor
 

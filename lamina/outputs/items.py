@@ -129,9 +129,11 @@ class ItemsOutput(Output):
             wanted = target != NOTHING
             own = scores.gather(1, target.clamp_min(0))
             ranks = torch.full(target.shape, torch.inf, device=scores.device)
+            known = torch.isfinite(own) & (target > 0)
             for place in range(target.shape[1]):  # equal scores stand before what was chosen: a constant must not look good
-                better = (scores >= own[:, place, None]).sum(1).float()
-                ranks[:, place] = torch.where(torch.isfinite(own[:, place]) & (target[:, place] > 0), better, torch.inf)
+                rows = known[:, place].nonzero()[:, 0]  # few users chose as many as the one who chose most
+                theirs = scores if len(rows) == len(scores) else scores[rows]
+                ranks[rows, place] = (theirs >= own[rows, place, None]).sum(1).float()
             found[:, 2] = wanted.sum(1)
             found[:, 3 : 3 + target.shape[1]] = torch.where(wanted, ranks, 0.0)
             each = zip(ranks.cpu().numpy(), found[:, 2].long().tolist(), strict=True)
