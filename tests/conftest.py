@@ -3,18 +3,29 @@
 from __future__ import annotations
 
 import io
+import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from lamina.data.audit import Audit
 from lamina.data.duplicates import find_duplicates
 from lamina.data.examples import Examples, Finding
 from lamina.data.inspection import Inspection
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Where some test at a time, each has a core of its own: two that share two cores wait for one another's threads."""
+    worker = os.environ.get("PYTEST_XDIST_WORKER", "")
+    if worker and hasattr(os, "sched_setaffinity"):
+        mine = sorted(os.sched_getaffinity(0))
+        os.sched_setaffinity(0, {mine[int(worker.removeprefix("gw")) % len(mine)]})
+        torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session", autouse=True)
