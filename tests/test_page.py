@@ -3,12 +3,14 @@ unlocked and refused; nothing is asked of another address, and a screen reader f
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import subprocess
 import sys
 import threading
 import time
+import urllib.request
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -139,15 +141,21 @@ def test_the_whole_of_it(tmp_path):
             expect(page.locator("#answer .large")).to_have_text("7", timeout=20_000)
             page.get_by_role("button", name="Verdict").click()
             expect(page.locator("#sentence")).to_contain_text("classical")
+            expect(page.locator("#chart circle")).to_have_count(3)
+            expect(page.locator("#mistakes li").first).to_contain_text("it is", timeout=20_000)
             browser.check("verdict")
+            _until_looked_into(address + "v1/models/digits-1")
             page.get_by_role("button", name="Inside").click()
             within = page.locator("#within")
             within.get_by_role("button", name="Draw", exact=True).click()
             _draw(page, SEVEN, "#within ")
             within.get_by_role("button", name="What is it?").click()
-            expect(within.locator(".flow figure").first).to_be_visible(timeout=20_000)
+            expect(within.locator(".stages canvas.map").first).to_be_visible(timeout=20_000)
+            expect(within.locator(".movers img").first).to_be_visible()
+            expect(within.locator(".reads").last).to_contain_text("with random weights")
             within.locator("button.unit").first.click()
             expect(within.get_by_text("One artificial neuron")).to_be_visible(timeout=20_000)
+            within.get_by_text("The whole report").click()
             expect(within.frame_locator("iframe").get_by_role("heading", name="Inside")).to_be_visible(timeout=20_000)
             browser.check("inside")
     finally:
@@ -159,8 +167,6 @@ def _address(said: Path) -> str:
     for _ in range(600):
         if found := re.search(r"http://127\.0\.0\.1:\d+/", said.read_text("utf-8")):
             for _ in range(300):
-                import urllib.request
-
                 try:
                     urllib.request.urlopen(found[0] + "health", timeout=2).close()
                     return found[0]
@@ -168,6 +174,15 @@ def _address(said: Path) -> str:
                     time.sleep(0.1)
         time.sleep(0.1)
     raise AssertionError(said.read_text("utf-8"))
+
+
+def _until_looked_into(address: str) -> None:
+    for _ in range(600):
+        with urllib.request.urlopen(address) as told:
+            if json.load(told)["atlas"]:
+                return
+        time.sleep(0.1)
+    raise AssertionError("layers.json did not come")
 
 
 def _draw(page, corners, within: str = "#try ") -> None:
@@ -227,6 +242,83 @@ def test_pause_and_stop(tmp_path):
     planned = 4_000 * 0.8 * 400 / 256
     assert finished["step"] < planned / 2
     assert (seen[0] / "live" / "network.json").exists() and (seen[0] / "live" / "00.json").exists()
+
+
+def opinions(count: int = 80) -> list[tuple[str, str]]:
+    words = {"good": ("wonderful", "lovely", "bright"), "bad": ("dull", "awful", "grey")}
+    return [(f"a {words[kind][n % 3]} film, number {n}", kind) for n in range(count) for kind in words]
+
+
+@pytest.mark.slow
+def test_rows_texts_histories_and_talk(tmp_path):
+    """A table filled in, a text typed, films picked, a text gone on with, a talk: each kind of model is asked in its own way."""
+    import test_language
+    import test_recommend
+    from playwright.sync_api import expect
+
+    options = {"runs": tmp_path / "runs", "cache": str(tmp_path / "cache"), "verdict_share": 0.0, "threads": 1}
+    (tmp_path / "rows.csv").write_text(
+        "size,color,kind\n" + "".join(f"{n % 7},{('red', 'blue')[n % 2]},{'xy'[n % 7 > 3]}\n" for n in range(200))
+    )
+    lamina.train(tmp_path / "rows.csv", label_column="kind", epochs=10, width=8, out=tmp_path / "rows.lamina", **options)
+    (tmp_path / "opinions.csv").write_text("text,label\n" + "".join(f'"{text}",{label}\n' for text, label in opinions()))
+    lamina.train(tmp_path / "opinions.csv", epochs=6, out=tmp_path / "opinions.lamina", **options)
+    test_recommend.table_of(tmp_path / "choices.csv")
+    (tmp_path / "titles.csv").write_text("item,title\n" + "".join(f"i{n},Film {n:02d} (1990)\n" for n in range(test_recommend.ITEMS)))
+    lamina.train(
+        tmp_path / "choices.csv",
+        task="recommend",
+        titles=str(tmp_path / "titles.csv"),
+        epochs=2,
+        width=32,
+        out=tmp_path / "films.lamina",
+        **options,
+    )
+    (tmp_path / "book.txt").write_text(test_language.book(200))
+    tale = lamina.train(tmp_path / "book.txt", epochs=1, out=tmp_path / "tale.lamina", **options | test_language.OPTIONS)
+    tale.input = replace(tale.input, talks=True)
+    tale.save(tmp_path / "talk.lamina")
+    paths = [tmp_path / f"{name}.lamina" for name in ("rows", "opinions", "films", "tale", "talk")]
+    with serving(paths) as server, browsing(server.address + "/") as browser:
+        page = browser.page
+
+        def opened(name: str) -> None:
+            page.locator("#models").get_by_role("button", name=name, exact=True).click()
+
+        opened("rows")
+        page.locator("#try").get_by_label("size").fill("6")
+        page.locator("#try").get_by_label("color").select_option("red")
+        page.get_by_role("button", name="What is it?").first.click()
+        expect(page.locator("#answer .large")).to_have_text("y", timeout=20_000)
+        browser.check("rows")
+        page.get_by_role("button", name="Inside").click()
+        page.locator("#within").get_by_label("size").fill("1")
+        page.locator("#within").get_by_role("button", name="What is it?").click()
+        expect(page.locator(".stages canvas.map").first).to_be_visible(timeout=20_000)
+        browser.check("rows-inside")
+        opened("opinions")
+        page.locator("#try").get_by_label("A text").fill("an awful film, dull and grey")
+        page.locator("#try").get_by_role("button", name="What is it?").click()
+        expect(page.locator("#answer .large")).to_have_text("bad", timeout=20_000)
+        browser.check("opinions")
+        opened("films")
+        for title in ("Film 07 (1990)", "Film 08 (1990)"):
+            page.get_by_label("What was chosen").fill(title[:6])
+            page.get_by_label("What was chosen").fill(title)
+            expect(page.locator(".chips li").last).to_contain_text(title, timeout=10_000)
+        page.get_by_role("button", name="What next?").click()
+        expect(page.locator("#answer tbody tr")).to_have_count(10, timeout=20_000)
+        browser.check("films")
+        opened("tale")
+        page.get_by_label("How it begins").fill("Once ")
+        page.get_by_role("button", name="Go on").click()
+        expect(page.locator("#answer .said")).to_have_text(re.compile("Once .{20}", re.DOTALL), timeout=30_000)
+        browser.check("tale")
+        opened("talk")
+        page.get_by_label("You").fill("Who are you?")
+        page.get_by_label("You").press("Enter")
+        expect(page.locator("#controls .said").last).to_have_text(re.compile(".{5}", re.DOTALL), timeout=30_000)
+        browser.check("talk")
 
 
 def video(path, picture: np.ndarray) -> None:

@@ -91,6 +91,19 @@ export function scatter(places, truths, labels, label) {
   return its;
 }
 
+// values with their intervals, a line each: [{name, value, low, high, told}]
+export function intervals(rows, label) {
+  const wide = 560, high = 34 * rows.length + 8, left = 90, low = Math.min(...rows.map((row) => row.low)), up = Math.max(...rows.map((row) => row.high)), reach = Math.max(up - low, 1e-9);
+  const x = (value) => left + 10 + ((wide - left - 30) * (value - low)) / reach;
+  const its = svg("svg", { viewBox: `0 0 ${wide} ${high}`, role: "img", "aria-label": `${label}: ${rows.map((row) => `${row.name} ${row.told}`).join("; ")}`, class: "curves" });
+  rows.forEach((row, number) => {
+    const y = 34 * number + 20, color = COLORS[number % COLORS.length], words = svg("text", { x: left - 8, y: y + 4, "text-anchor": "end" });
+    words.textContent = row.name;
+    its.append(words, svg("line", { x1: left, x2: wide - 8, y1: y, y2: y, class: "grid" }), svg("line", { x1: x(row.low), x2: x(row.high), y1: y, y2: y, stroke: color, "stroke-width": 3 }), svg("circle", { cx: x(row.value), cy: y, r: 6, fill: color }));
+  });
+  return its;
+}
+
 // the named layers in their order; each a button with its name and what it puts out
 export function network(layers, choose) {
   const list = made("ol", { className: "network" });

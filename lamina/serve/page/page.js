@@ -1,11 +1,11 @@
 // The page of `lamina serve`: what a model can be asked decides what is shown. Nothing is loaded from anywhere else.
 import { camera, microphone, pad } from "/page/devices.js";
-import { made } from "/page/draw.js";
+import { intervals, made } from "/page/draw.js";
 import { inside } from "/page/inside.js";
 import { watch } from "/page/watch.js";
 
 const at = (id) => document.getElementById(id);
-let models = [], runs = [], model = null, stopDevice = () => {}, watching = null;
+let models = [], runs = [], model = null, stopDevice = () => {}, watching = null, opening = {};
 
 // ---------------------------------------------------------------- asking
 
@@ -32,7 +32,9 @@ async function act(work, button) {
   at("trouble").textContent = "";
   if (button) button.disabled = true;
   try { await work(); } catch (error) { at("trouble").textContent = error.message; }
-  if (button) button.disabled = false;
+  if (!button) return;
+  button.disabled = false;
+  if (document.activeElement === document.body) button.focus();  // a button that was disabled had lost it
 }
 
 // ---------------------------------------------------------------- making elements
@@ -72,7 +74,8 @@ function showPrediction(found) {
 }
 
 async function predict(value) {
-  showPrediction(await told(here(model.actions[0]), send(value)));
+  const asked = model, found = await told(here(model.actions[0]), send(value));
+  if (model === asked) showPrediction(found);
 }
 
 // ---------------------------------------------------------------- what is shown for each kind of model
@@ -92,6 +95,7 @@ function device(open, words, take, shows) {
     if (place.firstChild) { stopDevice(); place.replaceChildren(); its.setAttribute("aria-pressed", "false"); return; }
     stopDevice();
     const opened = await open();
+    if (its.offsetParent === null) { opened.stop(); return; }  // the view was left while permission was asked
     stopDevice = opened.stop;
     place.replaceChildren(opened.element, made("div", { className: "row" }, button(shows, async () => take(await opened.take()))));
     its.setAttribute("aria-pressed", "true");
@@ -157,12 +161,15 @@ function generates() {
   return [field("How it begins", begun), field("Temperature", heat), field("Tokens", count), button("Go on", async () => {
     const said = made("p", { className: "said", textContent: begun.value });
     at("answer").replaceChildren(said);
-    await stream("/v1/completions", (event) => { said.textContent += event.choices[0]?.text ?? ""; }, json({ model: model.id, prompt: begun.value, temperature: +heat.value, max_tokens: +count.value, stream: true }));
+    at("answer").setAttribute("aria-busy", "true");  // a screen reader is to read it once
+    try {
+      await stream("/v1/completions", (event) => { said.textContent += event.choices[0]?.text ?? ""; }, json({ model: model.id, prompt: begun.value, temperature: +heat.value, max_tokens: +count.value, stream: true }));
+    } finally { at("answer").removeAttribute("aria-busy"); }
   })];
 }
 
 function chats() {
-  const turns = [], box = made("input", { autocomplete: "off" }), log = made("div");
+  const turns = [], box = made("input", { autocomplete: "off" }), log = made("div", { role: "log", ariaLabel: "The talk" });
   const say = async () => {
     const words = box.value.trim();
     if (!words) return;
@@ -188,7 +195,7 @@ function people() {
     return opened.take();
   };
   const person = () => { if (!name.value.trim()) { name.focus(); throw new Trouble("A name is needed."); } return encodeURIComponent(name.value.trim()); };
-  const place = made("div"), decided = (found) => at("answer").replaceChildren(
+  const its = model, place = made("div"), decided = (found) => its === model && at("answer").replaceChildren(
     made("p", { className: "large " + (found.accepted ? "yes" : "no"), textContent: found.accepted ? `Unlocked: ${found.name}` : "Refused" }),
     made("p", { className: "soft", textContent: found.reason || `likeness ${found.likeness.toFixed(3)}, threshold ${found.threshold.toFixed(3)}` }),
   );
@@ -229,8 +236,18 @@ function controls() {
 
 // ---------------------------------------------------------------- the whole
 
+async function showMistakes() {
+  const found = model.report ? (await told(here("mistakes"))).mistakes : [];
+  at("mistakes-title").hidden = !found.length;
+  at("mistakes").replaceChildren(...found.map((one) => made("li", {},
+    ...(one.picture ? [made("img", { src: one.picture, alt: "", width: 84 })] : []),
+    ...(one.sound ? [made("audio", { src: one.sound, controls: true, preload: "none", ariaLabel: one.name })] : []),
+    made("span", {}, "told ", made("b", { textContent: one.told || "(nothing)" })), made("span", { textContent: `it is ${one.true}` }), made("span", { className: "soft", textContent: one.name }))));
+}
+
 function showVerdict() {
   if (!model.verdict) return;
+  at("chart").replaceChildren(intervals(model.contenders.map((one) => ({ name: one.kind, value: one.value, low: one.low, high: one.high, told: one.told })), `${model.contenders[0]?.score_name ?? "score"} by contender`));
   at("sentence").textContent = model.verdict;
   at("contenders").querySelector("caption").textContent = `${model.contenders[0]?.score_name ?? ""}, with 95 % intervals`;
   at("contenders").tBodies[0].replaceChildren(...model.contenders.map((one) => made("tr", {}, made("th", { scope: "row", textContent: one.kind }), made("td", { textContent: one.name }), made("td", { textContent: one.told }))));
@@ -244,7 +261,7 @@ function show(view) {
 }
 
 function views(...names) {
-  at("views").replaceChildren(...names.map((name) => Object.assign(button(VIEWS[name], async () => { stopDevice(); stopDevice = () => {}; show(name); }), { id: `to-${name}` })));
+  at("views").replaceChildren(...names.map((name) => Object.assign(button(VIEWS[name], async () => { stopDevice(); stopDevice = () => {}; show(name); await opening[name]?.(); }), { id: `to-${name}` })));
   for (const its of at("views").children) its.dataset.view = its.id.slice(3);
   show(names[0]);
 }
@@ -263,10 +280,11 @@ function choose(which, first = "try") {
   mark(which.id);
   at("question").textContent = which.question;
   at("controls").replaceChildren(...controls());
-  const opened = model.input !== "history" ? inside(model, { told, send, button, field, choose: of[model.input] ?? (() => []) }) : [];
-  at("within").replaceChildren(...opened);
+  const opened = model.input !== "history" ? inside(model, { told, send, button, field, choose: of[model.input] ?? (() => []) }) : { parts: [] };
+  at("within").replaceChildren(...opened.parts);
+  opening = { inside: opened.open, verdict: showMistakes };
   showVerdict();
-  const names = [...(watching?.name === which.id ? ["watch"] : []), "try", ...(opened.length ? ["inside"] : []), ...(model.verdict ? ["verdict"] : [])];
+  const names = [...(watching?.name === which.id ? ["watch"] : []), "try", ...(opened.parts.length ? ["inside"] : []), ...(model.verdict ? ["verdict"] : [])];
   views(...names);
   show(first);
 }

@@ -78,9 +78,24 @@ export function watch(first, { told, ask, json, stream, button, over }) {
     slow.disabled = false;
   }
 
-  async function moments() {
+  // events as they come; a stream that ends early (a server ends none later than it must) is taken up where it was left
+  const left = new AbortController();
+  let next = 0;
+  async function events() {
     while (alive) {
-      run = await told(here(""));
+      await stream(here(`/events?since=${next}`), (event) => { next = event.number + 1; hear(event); }, { signal: left.signal }).catch(() => {});
+      await wait(1000);
+    }
+  }
+
+  async function moments() {
+    for (let missed = 0; alive;) {
+      try { run = await told(here("")); missed = 0; } catch (error) {
+        missed += 1;
+        if (missed > 5) throw error;
+        await wait(2000);
+        continue;
+      }
       if (run.layers.length && !layersPlace.firstChild) layersPlace.replaceChildren(network(run.layers));
       if (run.looks > shownLooks && !moving) { shownLooks = run.looks; look = await told(here(`/looks/${run.looks - 1}`)); showLook(); }
       if (run.finished) { pause.disabled = stop.disabled = true; now.textContent = "Finished: tested, judged and saved."; ends.textContent = ""; alive = false; over(run); return; }
@@ -89,11 +104,11 @@ export function watch(first, { told, ask, json, stream, button, over }) {
   }
 
   now.textContent = "The data are read …";
-  stream(here("/events"), hear).catch(() => {});
+  events();
   moments().catch(() => { if (alive) ends.textContent = "The training is gone: stopped, or its process ended. Nothing is lost; `lamina resume` goes on."; });
   redraw();
   const element = made("div", {}, now, ends, made("div", { className: "row" }, pause, stop, slow), motion,
     made("h3", { textContent: "Loss" }), made("p", { className: "soft", textContent: "blue: training; orange: held-out examples" }), lossPlace,
     made("h3", { textContent: "Score" }), scorePlace, made("h3", { textContent: "The network" }), layersPlace, moment);
-  return { element, stop: () => { alive = false; } };
+  return { element, stop: () => { alive = false; left.abort(); } };
 }
