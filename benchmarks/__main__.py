@@ -39,6 +39,7 @@ hearing       seconds of computing per second of sound; a recognizer of others b
 choices       MovieLens-1M, Amazon Beauty, Gowalla, MovieLens-100K: every item ranked, with their verdicts
 opponents_of_choices  each classical way alone on these sets: gains, recall, seconds
 lists         a list for one user, and for a million
+rows          10 million choices: seconds and memory of the audit and of a training
 intervals     California housing: how many intervals hold the truth
 ratings       MovieLens-100K: ratings as numbers, five folds
 serving       a picture over HTTP: one client, 64 of them
@@ -46,6 +47,7 @@ hostile       64 clients for two minutes, one in ten hostile
 endpoint      16 clients of the language endpoint, one request in ten cut off
 watched       what a page that watches costs a training
 exported      a model of every task as ONNX, compared on held-out values
+painted       milliseconds until the page is first painted
 gpu           on an NVIDIA GPU: CIFAR-10 by seconds of training, local MFU, examples per second, answers per second
 coverage      how often the paired interval holds the true difference
 """
@@ -76,8 +78,8 @@ ALL: dict[str, Callable[[argparse.Namespace], dict[str, Any]]] = {
         people.spoken, people.commands, people.voices, people.faces, people.opponents, people.promise, people.search,
         words.shakespeare, words.plain, words.tokens, words.generation, words.texts, words.conversations, words.corpus,
         speech.an4, speech.hearing,
-        choices.choices, choices.opponents_of_choices, choices.lists, choices.intervals, choices.ratings,
-        serving.serving, serving.hostile, serving.endpoint, serving.watched, serving.exported,
+        choices.choices, choices.opponents_of_choices, choices.lists, choices.rows, choices.intervals, choices.ratings,
+        serving.serving, serving.hostile, serving.endpoint, serving.watched, serving.exported, serving.painted,
     )
 }  # fmt: skip
 

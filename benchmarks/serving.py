@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import gzip
 import io
 import json
 import os
@@ -15,13 +16,18 @@ import sys
 import tempfile
 import time
 import zlib
+from collections.abc import Callable
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from benchmarks.common import run_lamina
+from benchmarks import choices as of_choices
+from benchmarks import people as of_people
+from benchmarks import speech as of_speech
+from benchmarks import words as of_words
+from benchmarks.common import DATA, run_lamina
 
 SIDE = 32
 HOST = "127.0.0.1"
@@ -195,8 +201,9 @@ def _bomb() -> bytes:
 
 
 def _memory(process: subprocess.Popen) -> int:
-    """Resident bytes."""
-    return int(Path(f"/proc/{process.pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    """Resident bytes, of its own processes too."""
+    own = [process.pid, *map(int, Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split())]
+    return sum(int(Path(f"/proc/{number}/statm").read_text().split()[1]) for number in own) * os.sysconf("SC_PAGE_SIZE")
 
 
 async def _hostile(port: int, process: subprocess.Popen, files: list[bytes], wanted: list[str], seconds: float) -> dict[str, Any]:
@@ -275,8 +282,6 @@ async def _hostile(port: int, process: subprocess.Popen, files: list[bytes], wan
 def endpoint(options: argparse.Namespace) -> dict[str, Any]:
     """16 clients of the language endpoint for 60 seconds (--minutes 1), streaming, one request in ten cut off: errors, milliseconds to the
     first token, tokens a second, memory after a quarter and at the end. The model is trained on tiny Shakespeare for a minute."""
-    from benchmarks.common import DATA
-
     seconds = 60 * (options.minutes or 1.0)
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
@@ -387,24 +392,110 @@ def _train_watched(place: Path, shown: bool, seed: int) -> float:
 
 def exported(options: argparse.Namespace) -> dict[str, Any]:
     """A small training of every task on real data beside the project, exported to ONNX and compared on 200 held-out values each: labels,
-    and the largest difference of a number."""
-    from benchmarks import choices as of_choices
-    from benchmarks import speech as of_speech
-    from benchmarks.common import DATA, cifar10
-
-    minutes = str(options.minutes or 0.5)
+    and the largest difference of a number. --data names some of them."""
+    minutes, wanted = str(options.minutes or 0.5), options.data.split(",") if options.data else list(EXPORTED)
     found: dict[str, Any] = {}
-    with tempfile.TemporaryDirectory() as folder:
-        place = Path(folder)
-        speech, _ = of_speech._an4(place / "an4") if (DATA / "an4").exists() else ("", [])
-        choices, protocol = of_choices._choices(place, "ml-100k")
-        data = {
-            "pictures": ("sample:fashion-mnist", []), "colors": (str(cifar10()), []), "speech": (speech, ["--as", "transcribe"]),
-            "choices": (choices, ["--as", "recommend", *(["--last-out"] if protocol.get("last_out") else [])]),
-            "text": (str(DATA / "tinyshakespeare" / "input.txt"), ["--as", "language"]),
-        }  # fmt: skip
-        for name, (source, flags) in data.items():
-            run_lamina("train", source, *flags, "--minutes", minutes, "--verdict-share", "0", "--out", f"{name}.lamina", place=place)
-            its = run_lamina("export", f"{name}.lamina", f"{name}.onnx", "--to", "onnx", place=place)
+    for name in wanted:
+        with tempfile.TemporaryDirectory() as folder:
+            place = Path(folder)
+            source, *flags = EXPORTED[name](place)
+            run_lamina("train", source, *flags, "--minutes", minutes, "--out", "m.lamina", place=place)
+            its = run_lamina("export", "m.lamina", "m.onnx", "--to", "onnx", place=place)
             found[name] = {field: its[field] for field in ("compared", "real", "largest_difference")}
     return found
+
+
+def _colors(place: Path) -> list[str]:
+    """CIFAR-10's first 60 training photos of each class, and 300 of its test photos, as files."""
+    from PIL import Image
+
+    from benchmarks.common import cifar10
+
+    examples = cifar10(60)
+    kept = [*range(600), *range(len(examples) - 300, len(examples))]
+    for index in kept:
+        file = place / "photos" / examples.parts[index] / examples.answers[index] / f"{index}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(examples.raws[index]).save(file)
+    return [str(place / "photos")]
+
+
+def _speech(place: Path) -> list[str]:
+    return [of_speech._an4(place / "an4")[0], "--as", "transcribe", *DEEP_ALONE]
+
+
+def _rows_of(name: str, *cells: str) -> Callable[[Path], list[str]]:
+    """A table of recordings: their paths, and a column of the manifest."""
+    archive, column, *flags = cells
+
+    def write(place: Path) -> list[str]:
+        of_people._unpacked(DATA / name / archive, place)
+        rows = [(row["path"], row[column], "" if flags else row["split"]) for row in of_people._manifest(name)]
+        return [
+            of_people._table(place, rows if not flags else [row[:2] for row in rows], ("path", "label", "split")[: 2 + (not flags)]),
+            *flags,
+        ]
+
+    return write
+
+
+def _faces(place: Path) -> list[str]:
+    of_people._unpacked(DATA / "orl_faces" / "images.zip", place / "faces")
+    return [str(place / "faces"), "--as", "verify"]
+
+
+def _unzipped(name: str, file: str, *flags: str) -> Callable[[Path], list[str]]:
+    def write(place: Path) -> list[str]:
+        (place / "table.csv").write_bytes(gzip.decompress((DATA / name / file).read_bytes()))
+        return [str(place / "table.csv"), *flags]
+
+    return write
+
+
+def _picks(place: Path) -> list[str]:
+    source, protocol = of_choices._choices(place, "ml-100k")
+    return [source, "--as", "recommend", *["--last-out"] * bool(protocol.get("last_out")), *DEEP_ALONE]
+
+
+DEEP_ALONE = ("--verdict-share", "0")
+EXPORTED: dict[str, Callable[[Path], list[str]]] = {
+    "pictures": lambda place: ["sample:fashion-mnist", *DEEP_ALONE],
+    "colors": lambda place: [*_colors(place), *DEEP_ALONE],
+    "colors, classical": lambda place: [*_colors(place), "--use", "classical"],
+    "sounds": _rows_of("fsdd", "recordings.zip", "digit"),
+    "speech": _speech,
+    "faces": _faces,
+    "voices": _rows_of("an4", "audio.zip", "speaker", "--as", "verify"),
+    "texts": lambda place: [of_words._table(place, "sst2"), *DEEP_ALONE],
+    "rows": lambda place: [str(DATA / "titanic" / "titanic.csv"), "--label-column", "survived", *DEEP_ALONE],
+    "rows, classical": lambda place: [str(DATA / "titanic" / "titanic.csv"), "--label-column", "survived", "--use", "classical"],
+    "numbers": _unzipped("california_housing", "housing.csv.gz", "--label-column", "median_house_value", *DEEP_ALONE),
+    "choices": _picks,
+    "language": lambda place: [str(DATA / "tinyshakespeare" / "input.txt"), "--as", "language", *DEEP_ALONE],
+}
+"""By name, what writes its data into a folder and says how `lamina train` is called."""
+
+
+# ---------------------------------------------------------------- the page
+
+
+def painted(options: argparse.Namespace) -> dict[str, Any]:
+    """The page opened in a new browser without anything kept (--rounds, 20): milliseconds until it is first painted, on a desktop and on a
+    phone's screen."""
+    import shutil
+
+    from playwright.sync_api import sync_playwright
+
+    told = "performance.getEntriesByName('first-contentful-paint')[0]?.startTime ?? null"
+    found: dict[str, list[float]] = {"desktop": [], "phone": []}
+    with tempfile.TemporaryDirectory() as folder, _server(_picture_model(Path(folder))[0]) as (port, _), sync_playwright() as playwright:
+        playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"]).close()  # read from the disk once
+        for _ in range(options.rounds or 20):
+            for name, size in (("desktop", {"width": 1200, "height": 900}), ("phone", {"width": 390, "height": 800})):
+                browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
+                page = browser.new_page(viewport=size)
+                page.goto(f"http://{HOST}:{port}/")
+                page.locator("#controls input").first.wait_for()
+                found[name].append(float(page.evaluate(told)))
+                browser.close()
+    return {name: {"median": statistics.median(values), "largest": max(values), "n": len(values)} for name, values in found.items()}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import contextlib
 import io
 import json
 import socket
@@ -25,7 +26,7 @@ pytest.importorskip("fastapi", reason="serving needs: pip install 'lamina[serve]
 httpx = pytest.importorskip("httpx")
 openai = pytest.importorskip("openai")
 
-from lamina.serve import Server, is_loopback  # noqa: E402
+from lamina.serve import Server, connection, is_loopback  # noqa: E402
 from lamina.serve.together import InTurns, Together  # noqa: E402
 
 
@@ -49,7 +50,7 @@ def models(tmp_path_factory) -> dict[str, lamina.Model]:
 
 def started(server: Server) -> Server:
     threading.Thread(target=server.run, daemon=True).start()
-    for _ in range(200):
+    for _ in range(1_200):
         if server.server.started:
             return server
         time.sleep(0.05)
@@ -138,6 +139,33 @@ def test_what_is_wrong_is_one_sentence(ask):
     assert broken["label"] is None and "readable" in broken["error"]
 
 
+def test_looking_inside(models, ask):
+    from test_training import pictures
+
+    content = png(pictures(1)[0][0])
+    found = ask.post("/models/shapes/follow", content=content).json()
+    assert found["answer"] == models["shapes"].predict(content).label and found["shown"].startswith("data:image")
+    assert [each["name"] for each in found["layers"]] == list(models["shapes"].network.layers)
+    opened = next(each["name"] for each in found["layers"] if each["opens"])
+    unit = ask.post(f"/models/shapes/units/{opened}/1", content=content).json()
+    assert unit["number"] == 1 and unit["strongest"]
+    refused(ask.post("/models/shapes/units/nothing/1", content=content), 422, "name a layer")
+    refused(ask.post("/models/shapes/follow", content=b"no picture"), 422, "readable")
+    refused(ask.post("/models/rows/follow", json={}), 422, "rows or texts")
+    assert ask.post("/models/tale/follow", content=b"ana", headers={"content-type": "text/plain"}).json()["layers"]
+    atlas = ask.get("/models/shapes/atlas")
+    assert atlas.status_code in (200, 404) and ask.get("/models/shapes/mistakes").json()["mistakes"] is not None
+
+
+def test_large_wrong_bodies_are_refused_at_once(ask):
+    wrong = json.dumps({"rows": [{str(number): [] for number in range(100_000)}]})
+    begun = time.monotonic()
+    refused(ask.post("/models/rows/predict", content=wrong, headers={"content-type": "application/json"}), 422, "2,000 fields")
+    many = json.dumps({"model": "tale", "stop": [1] * 200_000})
+    assert ask.post("/v1/completions", content=many, headers={"content-type": "application/json"}).status_code == 422
+    assert time.monotonic() - begun < 10
+
+
 def test_every_answer_has_its_headers_and_is_counted(ask):
     for path in ("/health", "/v1/models", "/nothing"):
         headers = ask.get(path).headers
@@ -222,7 +250,7 @@ def test_a_cut_connection_harms_nobody(server, ask):
     assert ask.post("/v1/completions", json={"model": "tale", "prompt": "ana", "max_tokens": 5}).status_code == 200
 
 
-def test_slow_senders_are_given_up(models):
+def test_slow_senders_are_given_up(models, monkeypatch):
     made = started(Server([models["rows"].path], Serving(port=0, timeout=1.0)))
     try:
         port = made.socket.getsockname()[1]
@@ -231,29 +259,82 @@ def test_slow_senders_are_given_up(models):
             raw.sendall(head + b"Content-Length: 1000\r\n\r\nabc")
             raw.settimeout(10)
             assert b"408" in raw.recv(4096)
+        monkeypatch.setattr(connection, "SECONDS_OF_HEAD", 0.5)
+        whole = b"GET /health HTTP/1.1\r\nHost: 127.0.0.1:%d\r\n\r\n" % port
+        for slow, told in ((b"", b""), (b"GET /health HTT", b"408"), (whole, b"200"), (whole + b"\r\n", b"200")):
+            with socket.create_connection(("127.0.0.1", port)) as raw:
+                raw.sendall(slow)
+                raw.settimeout(10)
+                seen = b""
+                while part := raw.recv(4096):  # until it is let go
+                    seen += part
+                assert told in seen
     finally:
         made.stop()
 
 
-def test_one_bad_value_does_not_spoil_its_neighbors():
-    seen = []
+def test_large_heads_are_refused_wherever_they_end(server):
+    port = server.socket.getsockname()[1]
+    begun = b"GET /health HTTP/1.1\r\nHost: 127.0.0.1:%d\r\n" % port
+    whole, endless = b"X: " + b"x" * 20_000 + b"\r\n\r\n", b"X: " + b"x" * 20_000
+    for rest, parts in ((whole, 1), (endless, 10)):
+        with socket.create_connection(("127.0.0.1", port)) as raw:
+            raw.settimeout(10)
+            raw.sendall(begun)
+            for _ in range(parts):
+                with contextlib.suppress(OSError):
+                    raw.sendall(rest)
+                    time.sleep(0.02)
+            with contextlib.suppress(ConnectionResetError):
+                assert b" 431 " in raw.recv(4096)
+    with socket.create_connection(("127.0.0.1", port)) as raw:  # what follows the last chunk has no end
+        raw.settimeout(10)
+        raw.sendall(begun + b"Transfer-Encoding: chunked\r\n\r\n0\r\nX: " + b"x" * 1_000)
+        time.sleep(0.3)
+        with contextlib.suppress(OSError):
+            for _ in range(50):
+                raw.sendall(b"x" * 10_000)
+                time.sleep(0.01)
+            raise AssertionError("it was all taken")
+    with socket.create_connection(("127.0.0.1", port)) as raw:
+        raw.settimeout(10)
+        raw.sendall(begun + b"Connection: Upgrade\r\nUpgrade: h2c\r\nContent-Length: 5\r\n\r\nabcde")
+        assert b" 400 " in raw.recv(4096)
+    with socket.create_connection(("127.0.0.1", port)) as raw:
+        raw.settimeout(10)
+        raw.sendall(b"no HTTP at all\r\n\r\n")
+        assert b" 400 " in raw.recv(4096)
 
-    def answer(values):
-        seen.append(len(values))
-        if "bad" in values:
-            raise ValueError("bad")
-        time.sleep(0.02)
-        return [value.upper() for value in values]
+
+def test_one_bad_value_does_not_spoil_its_neighbors(models, tmp_path, monkeypatch):
+    """Some values end the process that reads them, one cannot be computed; the others are answered, and so is what comes after."""
+    from test_training import pictures
+
+    files = [png(value) for value in pictures(5)[0]]
+    wanted = [each.label for each in models["shapes"].predict(files)]
+    (tmp_path / "worker.py").write_text(
+        "import os, sys\nfrom lamina.serve import worker\nread = worker.Reader.read\n"
+        "worker.Reader.read = lambda self, raw: os._exit(1) if raw == b'end' else 'odd' if raw == b'odd' else read(self, raw)\n"
+        "worker.main(*sys.argv[1:4])\n"
+    )
+    monkeypatch.setattr("lamina.serve.together.WORKER", (str(tmp_path / "worker.py"),))
+    counts = []
 
     async def all_of_them():
-        together = Together(answer, 8)
-        found = await asyncio.gather(*(together.ask(value) for value in ["a", "bad", "b", "c", "d", "e"]), return_exceptions=True)
-        together.stop()
-        return found
+        together = Together(models["shapes"].path, Serving(batch=8), counts.append)
+        await together.begin()
+        found = await asyncio.gather(*(together.ask("answer", "file", value) for value in [*files[:3], b"odd", *files[3:], b"end"]))
+        await together.ask("answer", "file", files[0])
+        together.process.kill()
+        after = await together.ask("answer", "file", files[0])
+        process = together.process
+        await together.stop()
+        return found, after, process.poll()
 
-    found = asyncio.run(all_of_them())
-    assert [each for each in found if isinstance(each, str)] == ["A", "B", "C", "D", "E"] and isinstance(found[1], ValueError)
-    assert max(seen) > 1
+    found, after, ended = asyncio.run(all_of_them())
+    statuses = [status for status, _ in found]
+    assert statuses == [200, 200, 200, 500, 200, 200, 422] and "ended the process" in found[-1][1] and max(counts) > 1
+    assert [json.loads(told)["label"] for status, told in [*found, after] if status == 200] == [*wanted, wanted[0]] and ended == 0
 
 
 def test_texts_are_made_in_turns():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import sys
 import threading
 from pathlib import Path
@@ -33,11 +34,12 @@ def serve(
     from lamina.serve.watched import PARENT
 
     given = Serving(**serving)
-    server = Server(models, given, store, key)
+    handle = os.environ.get(PARENT)
+    server = Server(models, given, store, key, socket.socket(fileno=int(handle)) if handle else None)
     print(f"Serving {', '.join(server.names)} at {server.address}  (Ctrl-C ends it)", flush=True)
-    if any("enroll" in service.actions for service in server.services) and not given.admin_token:
+    if any("enroll" in service.actions for service in server.services) and server.made_token:
         print(f"Enroll at {server.address}/#admin={server.admin_token}", flush=True)
-    if os.environ.get(PARENT):
+    if handle:
         threading.Thread(target=_end_with_stdin, args=(server,), daemon=True).start()
     server.run()
 

@@ -15,8 +15,6 @@ from lamina.errors import ResourceError, UsageError, sentence
 from lamina.settings import Serving
 
 SERVE_EXTRA = "pip install 'lamina[serve]'"
-LARGEST_HEAD = 16_384
-"""Bytes of a request's head."""
 SECONDS_TO_END = 10
 """After Ctrl-C, for what is under way."""
 
@@ -24,9 +22,16 @@ SECONDS_TO_END = 10
 class Server:
     """Some models at one address. `run` listens until Ctrl-C, then answers what is under way and ends."""
 
-    def __init__(self, paths: Sequence[str | os.PathLike], serving: Serving | None = None, store: str = "", key: str = "") -> None:
+    def __init__(
+        self,
+        paths: Sequence[str | os.PathLike],
+        serving: Serving | None = None,
+        store: str = "",
+        key: str = "",
+        own: socket.socket | None = None,
+    ) -> None:
         """`paths`: model files, and run folders that are watched. `store` and `key`: of the people enrolled, where one model tells people
-        apart.
+        apart. `own`: a socket that listens already, in place of the address of `serving`.
 
         Raises UsageError, ModelFileError, ResourceError.
         """
@@ -35,6 +40,7 @@ class Server:
             import uvicorn
 
             from lamina.serve.app import make_app
+            from lamina.serve.connection import Connection
         except ImportError as error:
             raise UsageError(sentence("`lamina serve`", "find its libraries", str(error), f"Run: {SERVE_EXTRA}")) from error
         from dataclasses import replace
@@ -49,8 +55,9 @@ class Server:
             told = "Give --token, or listen at 127.0.0.1."
             raise UsageError(sentence("--host", "be this machine's own address where no token is set", serving.host, told))
         self.serving = replace(serving, token=token)
-        self.admin_token = serving.admin_token or os.environ.get("LAMINA_ADMIN_TOKEN", "") or secrets.token_urlsafe(18)
-        self.socket = _listening(serving.host, serving.port)
+        given = serving.admin_token or os.environ.get("LAMINA_ADMIN_TOKEN", "")
+        self.admin_token, self.made_token = given or secrets.token_urlsafe(18), not given
+        self.socket = own or listening(serving.host, serving.port)
         self.services: list[Service] = []
 
         def serve(name: str, path: str | os.PathLike) -> Service:
@@ -70,8 +77,8 @@ class Server:
         shown = f"[{serving.host}]" if ":" in serving.host else serving.host
         self.address = f"http://{shown}:{port}"
         config = uvicorn.Config(
-            app, log_level="warning", access_log=False, server_header=False, date_header=False, h11_max_incomplete_event_size=LARGEST_HEAD,
-            http="h11", timeout_graceful_shutdown=SECONDS_TO_END, timeout_keep_alive=int(max(5, min(60, self.serving.timeout))), ws="none",
+            app, http=Connection, ws="none", log_level="warning", access_log=False, server_header=False, date_header=False,
+            proxy_headers=False, timeout_graceful_shutdown=SECONDS_TO_END, timeout_keep_alive=int(max(5, min(60, self.serving.timeout))),
         )  # fmt: skip
         let_go = self._let_go
 
@@ -108,7 +115,8 @@ def is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def _listening(host: str, port: int) -> socket.socket:
+def listening(host: str, port: int) -> socket.socket:
+    """Raises ResourceError where the address is taken."""
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
         made = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)  # named, so that asyncio sends without waiting (TCP_NODELAY)
@@ -122,4 +130,4 @@ def _listening(host: str, port: int) -> socket.socket:
     return made
 
 
-__all__ = ["Server", "is_loopback"]
+__all__ = ["Server", "is_loopback", "listening"]

@@ -30,8 +30,12 @@ HEADERS = {
     "permissions-policy": "camera=(self), microphone=(self), geolocation=()",
     "cache-control": "no-store",
 }
+LARGEST_HEAD = 16_384
+"""Bytes of a request's head: its address, and its headers."""
 SECONDS_OF_DRAINING, TIMES_DRAINED = 2.0, 4
 """For how long, and how many times as much as is allowed, a refused body is still taken."""
+STREAMS_LAST = 10
+"""Times as long as an answer may take to begin."""
 KINDS = {
     401: "authentication_error", 403: "permission_error", 404: "not_found_error", 408: "timeout_error", 429: "rate_limit_error",
     500: "server_error", 503: "overloaded_error",
@@ -49,6 +53,10 @@ class Refused(Exception):
     def __init__(self, status: int, message: str, parameter: str | None = None) -> None:
         super().__init__(message)
         self.status, self.message, self.parameter = status, message, parameter
+
+
+def head_too_large() -> Refused:
+    return Refused(431, f"The head of a request must have at most {LARGEST_HEAD:,} bytes.")
 
 
 class Guard:
@@ -75,12 +83,15 @@ class Guard:
                 answered["status"] = message["status"]
                 present = {name.lower() for name, _ in message.get("headers", [])}
                 more = [(name.encode(), value.encode()) for name, value in HEADERS.items() if name.encode() not in present]
+                if message["status"] in (408, 413) or (message["status"] >= 400 and body.awaited(scope)):
+                    more.append((b"connection", b"close"))  # a body that still comes would be taken for the next request
                 message = {**message, "headers": [*message.get("headers", []), *more]}
             await send(message)
 
-        self.at_once += 1
+        refused = self._refused(scope)
+        self.at_once += refused is None
         try:
-            if (refused := self._refused(scope)) is not None:
+            if refused is not None:
                 return await _answer(tell, refused)
             try:
                 await self._within_time(scope, body, tell, answered)
@@ -88,13 +99,18 @@ class Guard:
                 if not answered["status"]:
                     await _answer(tell, error)
         finally:
-            self.at_once -= 1
-            route = getattr(scope.get("route"), "path", "") or ("other" if answered["status"] in (404, 405, 0) else scope["path"])
-            self.told(scope["method"], route if answered["status"] != 404 else "other", answered["status"], time.perf_counter() - begun)
+            self.at_once -= refused is None
+            route = "other" if answered["status"] == 404 else getattr(scope.get("route"), "path", "other")
+            self.told(scope["method"], route, answered["status"], time.perf_counter() - begun)
         return None
 
     def _refused(self, scope: Scope) -> Refused | None:
         """Why a request is not even listened to, by its head alone."""
+        if (
+            len(scope["raw_path"]) + len(scope["query_string"]) + sum(len(name) + len(value) for name, value in scope["headers"])
+            > LARGEST_HEAD
+        ):
+            return head_too_large()
         headers = {name.lower(): value for name, value in scope["headers"]}
         host = headers.get(b"host", b"").decode("latin-1")
         if self.hosts and host not in self.hosts:  # a name that leads here could be somebody else's
@@ -111,40 +127,38 @@ class Guard:
             return Refused(400, "Content-Length must be a number.")
         if int(length[:20]) > self._most_bytes or len(length) > 20:
             return self._too_large()
-        if self.at_once > self.serving.most_at_once and path != "/health":
+        if self.at_once >= self.serving.most_at_once and path != "/health":
             return Refused(503, f"{self.serving.most_at_once} requests are worked on already. Come again in a second.")
         return None
 
     async def _within_time(self, scope: Scope, body: _Body, tell: Send, answered: dict[str, int]) -> None:
-        """The body counted as it comes, and the whole given up when it takes too long; a stream that has begun may go on."""
-        deadline = time.monotonic() + self.serving.timeout
+        """The body counted as it comes, and the whole given up when it takes too long; a stream that has begun may go on, for a while."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + self.serving.timeout
 
         async def counted() -> Message:
             if body.whole:
                 return await body.receive()
             try:
-                message = await asyncio.wait_for(body.next(), max(0.001, deadline - time.monotonic()))
+                async with asyncio.timeout_at(deadline):
+                    message = await body.next()
             except TimeoutError as error:
                 raise Refused(408, f"A request must be sent within {self.serving.timeout:g} seconds.") from error
             if body.seen > self._most_bytes:
                 raise self._too_large()
             return message
 
-        work = asyncio.ensure_future(self.app(scope, counted, tell))
+        async def begun(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                limit.reschedule(deadline + STREAMS_LAST * self.serving.timeout)
+            await tell(message)
+
         try:
-            await asyncio.wait({work}, timeout=self.serving.timeout + 1)
-            while not work.done():
-                if not answered["status"]:
-                    raise Refused(503, f"No answer within {self.serving.timeout:g} seconds. Ask for less, or come again.")
-                await asyncio.wait({work}, timeout=self.serving.timeout)
-                if not work.done() and time.monotonic() > deadline + 10 * self.serving.timeout:
-                    break
-        finally:
-            if not work.done():
-                work.cancel()
-                await asyncio.gather(work, return_exceptions=True)
-        if work.done() and not work.cancelled():
-            work.result()
+            async with asyncio.timeout_at(deadline + 1) as limit:
+                await self.app(scope, counted, begun)
+        except TimeoutError as error:
+            if not answered["status"]:
+                raise Refused(503, f"No answer within {self.serving.timeout:g} seconds. Ask for less, or come again.") from error
 
     @property
     def _most_bytes(self) -> int:
@@ -167,9 +181,13 @@ class _Body:
         self.whole = message["type"] != "http.request" or not message.get("more_body", False)
         return message
 
+    def awaited(self, scope: Scope) -> bool:
+        """Whether nothing was sent yet, and nothing will be: the sender waits for a word (Expect)."""
+        return not self.seen and any(name.lower() == b"expect" for name, _ in scope["headers"])
+
     async def drain(self, scope: Scope) -> None:
-        if any(name.lower() == b"expect" for name, _ in scope["headers"]) and not self.seen:
-            return  # nothing was sent yet, and nothing will be
+        if self.awaited(scope):
+            return
         end = time.monotonic() + SECONDS_OF_DRAINING
         with contextlib.suppress(TimeoutError):
             while not self.whole and self.seen < TIMES_DRAINED * self.most and (left := end - time.monotonic()) > 0:
@@ -187,6 +205,5 @@ async def _answer(send: Send, error: Refused) -> None:
     body = json.dumps(problem(error.status, error.message, error.parameter)).encode()
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
     headers += [(b"retry-after", b"1")] * (error.status == 503) + [(b"www-authenticate", b"Bearer")] * (error.status == 401)
-    headers += [(b"connection", b"close")] * (error.status in (408, 413))
     await send({"type": "http.response.start", "status": error.status, "headers": headers})
     await send({"type": "http.response.body", "body": body})

@@ -1,22 +1,24 @@
-"""What one served model can be asked, limits kept: values are read beside one another, computed together, texts made in turns."""
+"""What one served model can be asked, limits kept: values are computed together in a process of their own, texts made in turns."""
 
 from __future__ import annotations
 
 import asyncio
 import dataclasses
+import json
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lamina.errors import DataError, LaminaError, UsageError
-from lamina.explain import follow, open_unit
-from lamina.inputs import HistoryInput, TextInput, VectorInput
-from lamina.model import Model, Prediction
+from lamina.errors import DataError, LaminaError, UsageError, sentence
+from lamina.inputs import HistoryInput, TextInput
+from lamina.model import Model
 from lamina.outputs import IdentityOutput, ItemsOutput, NextOutput
 from lamina.report import run_of
+from lamina.report.page import LAYERS
 from lamina.serve.guard import Refused
 from lamina.serve.together import InTurns, Together
+from lamina.serve.worker import Reader, Told
 from lamina.settings import Sampling, Serving
 
 if TYPE_CHECKING:
@@ -24,15 +26,13 @@ if TYPE_CHECKING:
     from lamina.people import People
     from lamina.recommending import Recommendation
 
-READERS = 4
-"""Values that are decoded at a time."""
 MOST_VALUES = 1_000
 """Values of one request."""
 MOST_LISTED = 1_000
 
 
 class Service:
-    """A model that is asked by many. Everything that computes runs in threads of its own, never in the loop that listens."""
+    """A model that is asked by many. Nothing computes in the loop that listens."""
 
     def __init__(
         self,
@@ -40,21 +40,24 @@ class Service:
         model: Model,
         serving: Serving,
         people: Callable[[], People] | None = None,
-        told: Callable[[str, int], None] = lambda name, count: None,
     ) -> None:
-        """`people` opens those enrolled with a model of people; `told` hears how many values of the model were computed together."""
+        """`people` opens those enrolled with a model of people."""
         self.name, self.model, self.serving, self.open_people = name, model, serving, people
         self.people: People | None = None
         self.apart = ThreadPoolExecutor(1)  # a store of people belongs to one thread
-        self.readers = ThreadPoolExecutor(READERS)
-        self.together = Together(self._answered, serving.batch, lambda count: told(name, count))
+        self.reader = Reader(model, serving)
+        self.together = Together(model.path, serving)
         self.turns = InTurns()
 
-    def stop(self) -> None:
-        self.together.stop()
-        self.turns.stop()
-        for pool in (self.apart, self.readers):
-            pool.shutdown(wait=True, cancel_futures=True)
+    async def begin(self) -> None:
+        """Others begin the process once somebody looks inside."""
+        if {"predict", "transcribe"} & set(self.actions):
+            await self.together.begin()
+
+    async def stop(self) -> None:
+        await self.together.stop()
+        for stop in (self.turns.stop, lambda: self.apart.shutdown(wait=True, cancel_futures=True)):
+            await asyncio.get_running_loop().run_in_executor(None, stop)
 
     @property
     def actions(self) -> list[str]:
@@ -75,68 +78,50 @@ class Service:
 
     # ------------------------------------------------------------ values
 
-    async def predict(self, raws: Sequence[tuple[str, Any]]) -> list[Prediction]:
-        """The answer to each (name, raw value): bytes of a file, a text, or a row as a dict."""
+    async def predict(self, raws: Sequence[tuple[str, Any]]) -> str:
+        """The answer to each (name, raw value), bytes of a file, a text, or a row as a dict, as the JSON of shapes.Predictions. Raises
+        Refused."""
         if not 1 <= len(raws) <= MOST_VALUES:
             raise Refused(422, f"A request must hold 1 to {MOST_VALUES} values, got {len(raws)}.")
-        return list(await asyncio.gather(*(self._one(name, raw) for name, raw in raws)))
-
-    async def _one(self, name: str, raw: Any) -> Prediction:
-        try:
-            value = await asyncio.get_running_loop().run_in_executor(self.readers, self._read, raw)
-        except DataError as error:
-            return Prediction(name, None, None, error=str(error))
-        return Prediction.of(name, await self.together.ask(value))
-
-    def _read(self, raw: Any) -> Any:
-        if isinstance(raw, bytes):
-            self.weigh(raw)
-        if isinstance(self.model.input, VectorInput):
-            return self.model.input.read(self.model.input.rows([raw])[0][1])  # type: ignore[index]
-        return self.model.input.read(raw)
-
-    def weigh(self, raw: bytes) -> None:
-        """Refuses what is larger than the limits, by its head alone. Raises Refused, DataError."""
-        unit, amount = self.model.input.extent(raw)
-        most = {"pixels": self.serving.most_pixels, "seconds": self.serving.most_seconds}.get(unit, float("inf"))
-        if amount > most:
-            raise Refused(
-                413, f"A value must have at most {most:,.0f} {unit}, got {f'{amount:,.0f}' if amount < float('inf') else 'far more'}."
-            )
-
-    def _answered(self, values: list[Any]) -> list[Any]:
-        return list(self.model.answers_of(values))
+        asked = [self.together.ask("answer", *raw) for raw in raws]
+        found = [self._told(each) for each in (await asyncio.gather(*asked) if len(asked) > 1 else [await asked[0]])]
+        return f'{{"model":{json.dumps(self.name)},"predictions":[{",".join(found)}]}}'
 
     # ------------------------------------------------------------ looking inside
 
-    async def follow(self, raw: Any) -> dict[str, Any]:
-        """{shown, answer, layers}: what each layer makes of a value. Raises DataError where it cannot be read."""
+    async def follow(self, raw: Any) -> str:
+        """What each layer makes of a value, as the JSON of shapes.Through. Raises Refused."""
+        return self._told(await self.together.ask("follow", raw))
 
-        def run() -> dict[str, Any]:
-            value = self._read(raw)
-            window = self.model.input.windows(value)[0]
-            batch = self.model.batch_of([window])
-            layers = [dataclasses.asdict(each) for each in follow(self.model.network, batch.x, batch.context)]
-            answer = None if self.model.output.measured or self.model.output.together else self.model.output
-            label = next(iter(self.model.answers_of([value]))).label if answer is not None else None
-            return {"shown": self.model.input.shown(window), "answer": label, "layers": layers}
+    async def unit(self, layer: str, number: int, raw: Any) -> str:
+        """One artificial neuron for a value, as the JSON of lamina.explain.Unit. Raises Refused."""
+        return self._told(await self.together.ask("unit", raw, layer, number))
 
-        return dict(await asyncio.get_running_loop().run_in_executor(self.apart, run))
-
-    async def unit(self, layer: str, number: int, raw: Any) -> dict[str, Any]:
-        """One artificial neuron for a value (lamina.explain.open_unit)."""
-
-        def run() -> dict[str, Any]:
-            batch = self.model.batch_of([self.model.input.windows(self._read(raw))[0]])
-            return dataclasses.asdict(open_unit(self.model.network, batch.x, batch.context, layer, number))
-
-        return dict(await asyncio.get_running_loop().run_in_executor(self.apart, run))
+    @staticmethod
+    def _told(found: Told) -> str:
+        if found[0] != 200:
+            raise Refused(*found)
+        return found[1]
 
     @property
     def report(self) -> Path | None:
         """The report of its training, where its run folder is there."""
         run = run_of(self.model.card) if self.model.card else None
         return run / "report.html" if run and (run / "report.html").exists() else None
+
+    @property
+    def atlas(self) -> Path | None:
+        """What was found inside of it after its training, where it was looked for."""
+        run = run_of(self.model.card) if self.model.card else None
+        return run / LAYERS if run and (run / LAYERS).exists() else None
+
+    def facts(self, file: Path) -> dict[str, Any]:
+        """Of its run folder. Raises DataError where they cannot be read."""
+        try:
+            found = json.loads(file.read_text("utf-8", "surrogateescape"))
+        except (OSError, ValueError) as error:
+            raise DataError(sentence("The run folder", f"hold {file.name}", type(error).__name__)) from error
+        return dict(found)
 
     # ------------------------------------------------------------ people, choices
 

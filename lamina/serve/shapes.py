@@ -8,17 +8,20 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from lamina.explain import Followed
 from lamina.inputs import VectorInput
 from lamina.model import Prediction as Answer
 from lamina.tasks import find_task
 
 if TYPE_CHECKING:
+    from lamina.classical.verdict import Contender as Measured
     from lamina.serve.service import Service
 
 MOST_TEXT = 1_000_000
 MOST_OFFERED = 200
 """Categories of a column, or titles, that are offered on the page."""
 Text = Annotated[str, Field(max_length=MOST_TEXT)]
+Stop = Annotated[str, Field(min_length=1, max_length=200)]
 Name = Annotated[str, Field(min_length=1, max_length=500)]
 
 
@@ -63,6 +66,15 @@ class Contender(BaseModel):
     name: str
     told: str
     score_name: str
+    value: float
+    low: float
+    high: float
+    """Of the 95 % interval of its score."""
+
+    @classmethod
+    def of(cls, one: Measured) -> Contender:
+        its = one.score
+        return cls(kind=one.kind, name=one.name, told=str(its), score_name=its.name, value=its.value, low=its.low, high=its.high)
 
 
 class AboutModel(BaseModel):
@@ -78,6 +90,8 @@ class AboutModel(BaseModel):
     actions: list[str]
     report: bool = False
     """Whether the report of its training is there."""
+    atlas: bool = False
+    """Whether it was looked into after its training: what each layer sees and knows."""
     classes: list[str] = []
     side: int = 0
     """Of pictures, as the network sees them."""
@@ -105,10 +119,10 @@ def about(service: Service) -> AboutModel:
     return AboutModel(
         id=service.name, task=service.model.task, question=find_task(service.model.task).question, input=input.kind,
         actions=service.actions,
-        report=service.report is not None, side=getattr(input, "side", 0),
+        report=service.report is not None, atlas=service.atlas is not None, side=getattr(input, "side", 0),
         classes=list(card.get("classes", [])), columns=columns, score=dict(score) if score else None,
         verdict=verdict.sentence if verdict else None,
-        contenders=[Contender(kind=one.kind, name=one.name, told=str(one.score), score_name=one.score.name) for one in ways],
+        contenders=[Contender.of(one) for one in ways],
     )  # fmt: skip
 
 
@@ -118,10 +132,10 @@ def about(service: Service) -> AboutModel:
 class ValuesRequest(Strict):
     """Rows of a table by column, or texts."""
 
-    rows: list[dict[Name, str | float | bool | None]] | None = Field(
+    rows: Annotated[list[dict[Name, str | float | bool | None]], Field(fail_fast=True)] | None = Field(
         None, min_length=1, max_length=1_000, examples=[[{"age": 39, "work": "State"}]]
     )
-    texts: list[Text] | None = Field(None, min_length=1, max_length=1_000, examples=[["a fine film"]])
+    texts: Annotated[list[Text], Field(fail_fast=True)] | None = Field(None, min_length=1, max_length=1_000, examples=[["a fine film"]])
 
 
 class Word(BaseModel):
@@ -149,65 +163,115 @@ class Prediction(BaseModel):
     high: float | None = None
     error: str | None = None
 
+    @classmethod
+    def told(cls, name: str, answer: Any) -> Prediction:
+        """Of what the output made of a value."""
+        one = Answer.of(name, answer)
+        return cls(
+            file=one.file, label=one.label, probability=one.probability, unknown=one.unknown, low=one.low, high=one.high, error=one.error,
+            top=[Guess(label=label, probability=share) for label, share in one.top],
+            words=[Word(**dataclasses.asdict(word)) for word in one.words],
+        )  # fmt: skip
+
 
 class Predictions(BaseModel):
     model: str
     predictions: list[Prediction]
 
-    @classmethod
-    def of(cls, name: str, answers: list[Answer]) -> Predictions:
-        return cls(
-            model=name,
-            predictions=[
-                Prediction(
-                    file=one.file, label=one.label, probability=one.probability, unknown=one.unknown, low=one.low, high=one.high,
-                    error=one.error,
-                    top=[Guess(label=label, probability=share) for label, share in one.top],
-                    words=[Word(**dataclasses.asdict(word)) for word in one.words],
-                )
-                for one in answers
-            ],
-        )  # fmt: skip
-
 
 # ---------------------------------------------------------------- looking inside
 
 
-class FollowedLayer(BaseModel):
-    """See lamina.explain.follow."""
+@dataclasses.dataclass(frozen=True)
+class Through:
+    """A value that was followed through a network."""
 
+    shown: str
+    """What the network read of it, as a picture or a sound to be put into a page."""
+    answer: str | None
+    layers: list[Followed]
+
+
+class AtlasUnit(BaseModel):
+    """One of the most telling units of a layer."""
+
+    number: int
+    label: str | None
+    """The class that moves it most."""
+    share: float | None
+    """Of the variance of its signal, what lies between classes."""
+    pictures: list[str]
+    """The parts of training examples that move it most."""
+
+
+class AtlasLayer(BaseModel):
     name: str
     kind: str
+    trained: bool
     shape: list[int]
-    units: list[int]
-    maps: list[list[list[int]]]
-    largest: float
-    opens: bool
+    parameters: int
+    reads: float | None
+    """Share of the answers that a straight line reads from its signals …"""
+    random: float | None
+    """… and from those of the same layers with random weights."""
+    units: list[AtlasUnit]
 
 
-class Followed(BaseModel):
-    shown: str
-    answer: str | None
-    layers: list[FollowedLayer]
+class Atlas(BaseModel):
+    """A network from the raw numbers to the answer, as it was found after its training (lamina.inside.layers)."""
+
+    layers: list[AtlasLayer]
+    filters: list[list[list[list[float]]]]
+    """Of the first trained layer, as if they lay on the raw numbers: [filter][channel][row][column]."""
+
+    @classmethod
+    def of(cls, found: dict[str, Any]) -> Atlas:
+        reads, random = ({each["name"]: each["score"] for each in found[name]} for name in ("probes", "control"))
+        units: dict[str, list[AtlasUnit]] = {}
+        for each in found["units"]:
+            its = AtlasUnit(
+                number=each["number"], label=each["label"], share=each["share"], pictures=[one for one in each["pictures"] if one]
+            )
+            units.setdefault(each["layer"], []).append(its)
+        layers = [
+            AtlasLayer(
+                name=each["name"], kind=each["kind"], trained=each["trained"], shape=each["shape"], parameters=each["parameters"],
+                reads=reads.get(each["name"]), random=random.get(each["name"]), units=units.get(each["name"], []),
+            )
+            for each in found["layers"]
+        ]  # fmt: skip
+        return cls(layers=layers, filters=found["seen"].get("values", []))
 
 
-class Connection(BaseModel):
-    source: str
-    signal: float
-    weight: float
+class Wrong(BaseModel):
+    """A test example that was told wrong."""
+
+    name: str
+    picture: str = ""
+    sound: str = ""
+    told: str
+    true: str
 
 
-class Unit(BaseModel):
-    """See lamina.explain.open_unit."""
+class Mistakes(BaseModel):
+    """Of the test examples, those that the report shows."""
 
-    model_config = ConfigDict(extra="allow")
+    mistakes: list[Wrong]
 
-    layer: str
-    number: int
-    total: float
-    bias: float
-    passed_on: float
-    strongest: list[Connection]
+    @classmethod
+    def of(cls, facts: dict[str, Any]) -> Mistakes:
+        told, true = TOLD_AND_TRUE.get(facts.get("kind", "classes"), ("", ""))
+        shown = facts.get("shown", []) if told else []
+        return cls(
+            mistakes=[
+                Wrong(**{name: each.get(name, "") for name in ("name", "picture", "sound")}, told=str(each[told]), true=str(each[true]))
+                for each in shown
+            ]
+        )
+
+
+TOLD_AND_TRUE = {"classes": ("label", "truth"), "numbers": ("told", "wanted"), "transcripts": ("text", "spoken")}
+"""What the facts of a report call them, by their kind."""
 
 
 class Run(BaseModel):
@@ -301,9 +365,7 @@ class Sampled(BaseModel):
     min_p: float | None = Field(None, ge=0, le=1)
     repetition_penalty: float | None = Field(None, ge=0.01, le=100)
     seed: int | None = Field(None, ge=0, le=(1 << 63) - 1)
-    stop: Annotated[str, Field(min_length=1, max_length=200)] | list[Annotated[str, Field(min_length=1, max_length=200)]] | None = Field(
-        None
-    )
+    stop: Stop | Annotated[list[Stop], Field(max_length=16, fail_fast=True)] | None = None
     n: int = Field(1, ge=1, le=16)
     stream: bool = False
     stream_options: dict[str, Any] | None = None
@@ -337,11 +399,13 @@ class Message(BaseModel):
     model_config = ConfigDict(extra="ignore")
 
     role: Literal["system", "user", "assistant", "developer"]
-    content: Text | list[dict[str, Any]] = Field(examples=["Hello!"])
+    content: Text | Annotated[list[dict[str, Any]], Field(max_length=1_000, fail_fast=True)] = Field(examples=["Hello!"])
 
 
 class ChatRequest(Sampled):
-    messages: list[Message] = Field(min_length=1, max_length=1_000, examples=[[{"role": "user", "content": "Hello!"}]])
+    messages: Annotated[list[Message], Field(fail_fast=True)] = Field(
+        min_length=1, max_length=1_000, examples=[[{"role": "user", "content": "Hello!"}]]
+    )
     max_completion_tokens: int | None = Field(None, ge=1, le=1 << 20)
 
     @property

@@ -7,7 +7,6 @@ import contextlib
 import importlib.util
 import json
 import os
-import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator
@@ -16,14 +15,15 @@ from typing import Any
 
 from lamina.errors import DataError
 from lamina.screen import Screen
+from lamina.serve import listening
 from lamina.training.control import LIVE, ask
 from lamina.training.run import open_run
 
 SECONDS_BETWEEN_LOOKS = 0.4
 SHOWN = ("task", "size", "steps", "batch", "precision", "legs", "forecast", "revisions")
 """Of the plan."""
-PARENT = "LAMINA_ENDS_WITH_STDIN"
-"""Set for a server that is to end when whoever started it does."""
+PARENT = "LAMINA_SOCKET"
+"""The number of the socket that a server is to listen at, which is to end when whoever started it does."""
 
 
 class Watched:
@@ -110,19 +110,22 @@ class Page:
     @staticmethod
     def available() -> bool:
         """Whether its libraries are installed."""
-        return all(importlib.util.find_spec(name) is not None for name in ("fastapi", "uvicorn", "prometheus_client", "python_multipart"))
+        return all(
+            importlib.util.find_spec(name) is not None
+            for name in ("fastapi", "uvicorn", "httptools", "prometheus_client", "python_multipart")
+        )
 
     def open(self, folder: Path) -> None:
         """Watch the training in that run folder; one that was watched before is let go."""
         self.close()
         (folder / LIVE).mkdir(exist_ok=True)
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
-        command = [sys.executable, "-m", "lamina", "serve", str(folder), "--port", str(port)]
-        environment = {**os.environ, PARENT: "1", "OMP_NUM_THREADS": "1"}
-        self.server = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, env=environment)
-        self.address = f"http://127.0.0.1:{port}/"
+        command = [sys.executable, "-m", "lamina", "serve", str(folder)]
+        with listening("127.0.0.1", 0) as own:  # who comes before the server is there waits
+            environment = {**os.environ, PARENT: str(own.fileno()), "OMP_NUM_THREADS": "1"}
+            self.server = subprocess.Popen(
+                command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, env=environment, pass_fds=[own.fileno()]
+            )
+            self.address = f"http://127.0.0.1:{own.getsockname()[1]}/"
         self.screen.say(f"Watch       {self.address}  (a page, in some seconds)")
 
     def stay(self) -> None:

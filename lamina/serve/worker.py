@@ -1,0 +1,158 @@
+"""A process that reads what was sent to one model, and answers it: `python -m lamina.serve.worker MODEL SOCKET LIMITS`.
+
+What breaks a decoder ends this process, not the server; and neither has to wait for the other's turn in the interpreter. Frames of eight
+bytes of length and their content go both ways: a pickled list of jobs here, a JSON list of [status, answer] back.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import pickle
+import signal
+import socket
+import struct
+import sys
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import IO, Any
+
+import torch
+from pydantic import TypeAdapter
+
+from lamina.errors import DataError, LaminaError
+from lamina.explain import follow, open_unit
+from lamina.inputs import VectorInput
+from lamina.model import Model, load
+from lamina.serve.guard import Refused
+from lamina.serve.shapes import Prediction, Through
+from lamina.settings import Serving
+
+HEAD = struct.Struct(">Q")
+READY = b"ready"
+LARGE, READERS = 262_144, 4
+"""Values of together so many bytes are decoded side by side."""
+
+Job = tuple[Any, ...]
+"""("answer", name, raw value), ("follow", raw value) or ("unit", raw value, layer, number)."""
+Told = tuple[int, str]
+"""An HTTP status, and the answer as JSON or why there is none."""
+
+
+def framed(content: bytes) -> bytes:
+    return HEAD.pack(len(content)) + content
+
+
+class Reader:
+    """Raw values into what the network takes, limits kept."""
+
+    def __init__(self, model: Model, serving: Serving) -> None:
+        self.input, self.serving = model.input, serving
+
+    def read(self, raw: Any) -> Any:
+        """Of bytes of a file, a text, or a row as a dict. Raises Refused, DataError."""
+        if isinstance(raw, bytes):
+            self.weigh(raw)
+        if isinstance(self.input, VectorInput):
+            return self.input.read(self.input.rows([raw])[0][1])  # type: ignore[index]
+        return self.input.read(raw)
+
+    def weigh(self, raw: bytes) -> None:
+        """Refuses what is larger than the limits, by its head alone. Raises Refused, DataError."""
+        unit, amount = self.input.extent(raw)
+        most = {"pixels": self.serving.most_pixels, "seconds": self.serving.most_seconds}.get(unit, float("inf"))
+        if amount > most:
+            shown = f"{amount:,.0f}" if amount < float("inf") else "far more"
+            raise Refused(413, f"A value must have at most {most:,.0f} {unit}, got {shown}.")
+
+
+class Answerer:
+    """All that the process does."""
+
+    def __init__(self, model: Model, serving: Serving) -> None:
+        self.model, self.reader = model, Reader(model, serving)
+        self.pool = ThreadPoolExecutor(READERS)
+        self.threads = torch.get_num_threads()
+
+    def done(self, jobs: Sequence[Job]) -> list[Told]:
+        """Values to be answered are computed together, what looks inside one by one. One has all cores; many leave one to the server."""
+        torch.set_num_threads(self.threads if len(jobs) == 1 else max(1, self.threads - 1))
+        answers = iter(self.answers([job[1:] for job in jobs if job[0] == "answer"]))
+        return [next(answers) if job[0] == "answer" else self._looked(*job) for job in jobs]
+
+    def _looked(self, kind: str, raw: Any, *unit: Any) -> Told:
+        try:
+            window = self.model.input.windows(self.reader.read(raw))[0]
+            batch = self.model.batch_of([window])
+            if kind == "unit":
+                return 200, json_of(open_unit(self.model.network, batch.x, batch.context, *unit))
+            layers = follow(self.model.network, batch.x, batch.context)
+            told = not (self.model.output.measured or self.model.output.together)
+            label = next(iter(self.model.answers_of([self.reader.read(raw)]))).label if told else None
+            return 200, json_of(Through(self.model.input.shown(window), label, layers))
+        except Refused as error:
+            return error.status, error.message
+        except LaminaError as error:
+            return 422, str(error)
+        except Exception as error:
+            return failed(error)
+
+    def answers(self, asked: Sequence[tuple[str, Any]]) -> list[Told]:
+        """Of (name, raw value) each: those that can be read are computed together."""
+        large = sum(len(raw) for _, raw in asked if isinstance(raw, bytes)) > LARGE
+        read = list((self.pool.map if large else map)(self._read, asked))
+        names = [name for (name, _), (_, told) in zip(asked, read, strict=True) if told is None]
+        found = iter(self._computed(names, [value for value, told in read if told is None]))
+        return [next(found) if told is None else told for _, told in read]
+
+    def _read(self, one: tuple[str, Any]) -> tuple[Any, Told | None]:
+        """(the value, None), or (None, why there is none)."""
+        try:
+            return self.reader.read(one[1]), None
+        except Refused as error:
+            return None, (error.status, error.message)
+        except DataError as error:
+            return None, (200, Prediction(file=one[0], error=str(error)).model_dump_json())
+
+    def _computed(self, names: Sequence[str], values: Sequence[Any]) -> list[Told]:
+        try:
+            return [
+                (200, Prediction.told(name, its).model_dump_json()) for name, its in zip(names, self.model.answers_of(values), strict=True)
+            ]
+        except Exception as error:
+            if len(values) > 1:  # the others are not to suffer for one of them
+                return [told for name, value in zip(names, values, strict=True) for told in self._computed([name], [value])]
+            if isinstance(error, LaminaError):
+                return [(422, str(error))]
+            return [failed(error)]
+
+
+def failed(error: Exception) -> Told:
+    print(f"{type(error).__name__}: {error}", file=sys.stderr)
+    return 500, "The model could not answer this value."
+
+
+def json_of(value: Any) -> str:
+    """Of a dataclass."""
+    return TypeAdapter(type(value)).dump_json(value).decode()
+
+
+def main(path: str, handle: str, limits: str) -> None:
+    for asked in (signal.SIGINT, signal.SIGTERM):  # what is under way is answered; the server ends this process
+        signal.signal(asked, signal.SIG_IGN)
+    with socket.socket(fileno=int(handle)) as own, own.makefile("rwb") as stream:
+        answerer = Answerer(load(path), Serving(**json.loads(limits)))
+        with contextlib.suppress(BrokenPipeError):
+            _send(stream, READY)
+            while len(head := stream.read(HEAD.size)) == HEAD.size:
+                jobs = pickle.loads(stream.read(HEAD.unpack(head)[0]))  # from the server itself
+                _send(stream, json.dumps(answerer.done(jobs)).encode())
+
+
+def _send(stream: IO[bytes], content: bytes) -> None:
+    stream.write(framed(content))
+    stream.flush()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:4])
