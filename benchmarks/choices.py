@@ -128,7 +128,7 @@ def opponents_of_choices(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def lists(options: argparse.Namespace) -> dict[str, Any]:
-    """A model of MovieLens-1M (--minutes 1): milliseconds for one user whom it never saw, without reasons, and seconds for --rounds users
+    """A model of MovieLens-1M (--minutes 3.5): milliseconds for one user whom it never saw, without reasons, and seconds for --rounds users
     (a million) of 20 choices each, written to Parquet."""
     import lamina
     from lamina.cli.choices import _write_all
@@ -140,7 +140,7 @@ def lists(options: argparse.Namespace) -> dict[str, Any]:
         model = lamina.train(
             table,
             task="recommend",
-            minutes=options.minutes or 1.0,
+            minutes=options.minutes or 3.5,
             verdict_share=0.0,
             out=place / "m.lamina",
             runs=place / "runs",

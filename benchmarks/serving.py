@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import gzip
 import io
 import json
@@ -15,9 +16,9 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.request
 import zlib
 from collections.abc import Callable
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +63,7 @@ def _post(port: int, path: str, body: bytes, kind: str = "application/octet-stre
     return f"POST {path} HTTP/1.1\r\nHost: {HOST}:{port}\r\nContent-Type: {kind}\r\nContent-Length: {size}\r\n\r\n".encode() + body
 
 
-@contextmanager
+@contextlib.contextmanager
 def _server(*paths: Path, **flags: Any) -> Any:
     """(port, process) of a server in a process of its own."""
     import socket
@@ -74,10 +75,9 @@ def _server(*paths: Path, **flags: Any) -> Any:
     command += [part for name, value in flags.items() for part in (f"--{name.replace('_', '-')}", str(value))]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     try:
-        for _ in range(10 * READY_SECONDS):
-            with socket.socket() as tried:
-                if tried.connect_ex((HOST, port)) == 0:
-                    break
+        for _ in range(10 * READY_SECONDS):  # it listens before it answers
+            with contextlib.suppress(OSError), urllib.request.urlopen(f"http://{HOST}:{port}/health"):
+                break
             time.sleep(0.1)
         yield port, process
     finally:
@@ -285,8 +285,7 @@ def endpoint(options: argparse.Namespace) -> dict[str, Any]:
     seconds = 60 * (options.minutes or 1.0)
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
-        text = DATA / "tinyshakespeare" / "input.txt"
-        (place / "book.txt").write_bytes(text.read_bytes() if text.exists() else b"Once upon a time there was a king. " * 20_000)
+        (place / "book.txt").write_bytes(gzip.decompress((DATA / "tinyshakespeare" / "input.txt.gz").read_bytes()))
         run_lamina("train", "book.txt", "--as", "language", "--minutes", "1", "--verdict-share", "0", place=place)
         with _server(place / "book.lamina") as (port, process):
             return asyncio.run(_endpoint(port, process, seconds))
@@ -354,7 +353,6 @@ def watched(options: argparse.Namespace) -> dict[str, Any]:
 def _train_watched(place: Path, shown: bool, seed: int) -> float:
     """Seconds of the steps, as the event Finished tells."""
     import threading
-    import urllib.request
 
     import lamina
     from lamina.screen import Screen
@@ -452,6 +450,11 @@ def _unzipped(name: str, file: str, *flags: str) -> Callable[[Path], list[str]]:
     return write
 
 
+def _book(place: Path) -> list[str]:
+    (place / "book.txt").write_bytes(gzip.decompress((DATA / "tinyshakespeare" / "input.txt.gz").read_bytes()))
+    return [str(place / "book.txt"), "--as", "language", *DEEP_ALONE]
+
+
 def _picks(place: Path) -> list[str]:
     source, protocol = of_choices._choices(place, "ml-100k")
     return [source, "--as", "recommend", *["--last-out"] * bool(protocol.get("last_out")), *DEEP_ALONE]
@@ -471,7 +474,7 @@ EXPORTED: dict[str, Callable[[Path], list[str]]] = {
     "rows, classical": lambda place: [str(DATA / "titanic" / "titanic.csv"), "--label-column", "survived", "--use", "classical"],
     "numbers": _unzipped("california_housing", "housing.csv.gz", "--label-column", "median_house_value", *DEEP_ALONE),
     "choices": _picks,
-    "language": lambda place: [str(DATA / "tinyshakespeare" / "input.txt"), "--as", "language", *DEEP_ALONE],
+    "language": _book,
 }
 """By name, what writes its data into a folder and says how `lamina train` is called."""
 

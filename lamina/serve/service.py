@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import json
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
@@ -50,9 +51,14 @@ class Service:
         self.turns = InTurns()
 
     async def begin(self) -> None:
-        """Others begin the process once somebody looks inside."""
+        """Until the first to ask need not wait longer than others: the process is there, a first token made. Other models begin a process
+        once somebody looks inside."""
         if {"predict", "transcribe"} & set(self.actions):
             await self.together.begin()
+        if "generate" in self.actions:
+            with contextlib.suppress(LaminaError):  # whoever asks is told
+                async for _ in self.generated(" ", Sampling(tokens=1)):
+                    pass
 
     async def stop(self) -> None:
         await self.together.stop()
