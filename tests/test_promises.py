@@ -121,7 +121,7 @@ def test_files_named_in_the_documents_exist():
 @pytest.mark.slow
 def test_readme_commands_run(tmp_path):
     """Every `lamina` line of the README, and its Python block, on a small folder and in less time; nothing reaches for the network."""
-    readme = README.replace("--minutes 10", "--minutes 0.2").replace("minutes=10", "minutes=0.2")
+    readme = README.replace("--minutes 10", "--minutes 0.5").replace("minutes=10", "minutes=0.5")
     readme = readme.replace("--as language ", "--as language --epochs 2 --width 64 ")
     readme = readme.replace("--as transcribe ", "--as transcribe --epochs 1 --width 72 ")
     readme = readme.replace("--as recommend ", "--as recommend --epochs 2 ")

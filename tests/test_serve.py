@@ -28,6 +28,7 @@ openai = pytest.importorskip("openai")
 
 from lamina.serve import Server, connection, is_loopback  # noqa: E402
 from lamina.serve.together import InTurns, Together  # noqa: E402
+from lamina.serve.worker import packed, unpacked  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -335,6 +336,11 @@ def test_one_bad_value_does_not_spoil_its_neighbors(models, tmp_path, monkeypatc
     statuses = [status for status, _ in found]
     assert statuses == [200, 200, 200, 500, 200, 200, 422] and "ended the process" in found[-1][1] and max(counts) > 1
     assert [json.loads(told)["label"] for status, told in [*found, after] if status == 200] == [*wanted, wanted[0]] and ended == 0
+
+
+def test_jobs_are_the_same_on_the_other_side():
+    jobs = [("answer", "a", b"\x00\xff"), ("answer", "b", {"bytes": 2, "x": None}), ("follow", "text"), ("unit", b"", "layer", 3)]
+    assert unpacked(packed(jobs)) == jobs
 
 
 def test_texts_are_made_in_turns():

@@ -7,7 +7,6 @@ import asyncio
 import contextlib
 import json
 import os
-import pickle
 import socket
 import subprocess
 import sys
@@ -19,7 +18,7 @@ from typing import Any, NamedTuple
 
 import lamina
 from lamina.serve.guard import Refused
-from lamina.serve.worker import HEAD, READY, Job, Told, framed
+from lamina.serve.worker import HEAD, READY, Job, Told, framed, packed
 from lamina.settings import Serving
 
 SECONDS_TO_BEGIN, SECONDS_TO_END = 120.0, 5.0
@@ -128,7 +127,7 @@ class Together:
             return [(200, "")] * len(batch)
         self.told(len(jobs))
         try:
-            streams[1].write(framed(pickle.dumps(jobs)))
+            streams[1].write(framed(packed(jobs)))
             async with self.replies:  # they come in the order in which was sent
                 if self.streams is not streams:
                     raise ConnectionError

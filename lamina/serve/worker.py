@@ -1,21 +1,20 @@
 """A process that reads what was sent to one model, and answers it: `python -m lamina.serve.worker MODEL SOCKET LIMITS`.
 
 What breaks a decoder ends this process, not the server; and neither has to wait for the other's turn in the interpreter. Frames of eight
-bytes of length and their content go both ways: a pickled list of jobs here, a JSON list of [status, answer] back.
+bytes of length and their content go both ways: jobs here, a JSON list of [status, answer] back.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
-import pickle
 import signal
 import socket
 import struct
 import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import IO, Any
+from typing import Any
 
 import torch
 from pydantic import TypeAdapter
@@ -41,6 +40,25 @@ Told = tuple[int, str]
 
 def framed(content: bytes) -> bytes:
     return HEAD.pack(len(content)) + content
+
+
+def packed(jobs: Sequence[Job]) -> bytes:
+    """The length of a JSON list of jobs, the list, and the bytes that stand in it as their count: each part is [whether bytes, part]."""
+    told = [[[True, len(part)] if isinstance(part, bytes) else [False, part] for part in job] for job in jobs]
+    content = json.dumps(told).encode()
+    return b"".join([HEAD.pack(len(content)), content, *(part for job in jobs for part in job if isinstance(part, bytes))])
+
+
+def unpacked(content: bytes) -> list[Job]:
+    at = HEAD.size + HEAD.unpack(content[: HEAD.size])[0]
+    jobs = []
+    for told in json.loads(content[HEAD.size : at]):
+        parts = []
+        for is_bytes, part in told:
+            parts.append(content[at : at + part] if is_bytes else part)
+            at += part if is_bytes else 0
+        jobs.append(tuple(parts))
+    return jobs
 
 
 class Reader:
@@ -145,11 +163,11 @@ def main(path: str, handle: str, limits: str) -> None:
         with contextlib.suppress(BrokenPipeError):
             _send(stream, READY)
             while len(head := stream.read(HEAD.size)) == HEAD.size:
-                jobs = pickle.loads(stream.read(HEAD.unpack(head)[0]))  # from the server itself
+                jobs = unpacked(stream.read(HEAD.unpack(head)[0]))
                 _send(stream, json.dumps(answerer.done(jobs)).encode())
 
 
-def _send(stream: IO[bytes], content: bytes) -> None:
+def _send(stream: Any, content: bytes) -> None:
     stream.write(framed(content))
     stream.flush()
 
