@@ -418,7 +418,9 @@ async def _files(request: Request, most: int = 1_000) -> list[tuple[str, Any]]:
     elif kind.startswith(("image/", "audio/")) or kind in ("application/octet-stream", "video/webm"):
         found = [("file", await request.body())]
     else:
-        raise Refused(415, f"The content type must be one of {', '.join(FILE_KINDS)} or multipart/form-data, got {kind[:60]}.")
+        told = f"The content type must be one of {', '.join(FILE_KINDS)} or multipart/form-data, got {kind[:60]}."
+        curl = " With curl: -H 'Content-Type: image/jpeg'." if kind == "application/x-www-form-urlencoded" else ""
+        raise Refused(415, told + curl)
     if not 1 <= len(found) <= most or not all(content for _, content in found):
         raise Refused(422, f"A request must hold 1 to {most} files, none of them empty.")
     return found
