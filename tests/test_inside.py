@@ -17,7 +17,16 @@ from lamina.cli.running import _run
 from lamina.data.batches import Feed
 from lamina.data.cache import Decoded
 from lamina.errors import UsageError
-from lamina.explain import look_at_layers, open_unit, probe_layers, receptive_fields, selectivity, why, with_random_weights
+from lamina.explain import (
+    look_at_layers,
+    open_unit,
+    probe_layers,
+    receptive_fields,
+    selectivity,
+    telling_units,
+    why,
+    with_random_weights,
+)
 from lamina.inputs import ImageInput, VectorInput
 from lamina.layers import Columns, Context, Convolution, Dense, GlobalPool, Linear, Residual, Standardize
 from lamina.networks import Network
@@ -260,3 +269,13 @@ def test_the_control_of_a_running_start_is_alive():
     with torch.no_grad():
         sizes = {name: float(x.float().std()) for name, x, _ in control.walk(batch.x, batch.context)}
     assert min(sizes.values()) > 1e-3, sizes
+
+
+def test_a_unit_that_nothing_moves_has_no_part():
+    """Its gradient is 0 everywhere: the whole example is shown, not a part of no size."""
+    network, values = small_network(), PICTURES.numpy()
+    torch.nn.init.zeros_(next(module for module in network.layers["two"].modules() if isinstance(module, torch.nn.Conv2d)).weight)
+    feed = Feed(Decoded.of(list(values)), [0, 1] * 4, ImageInput(12, 1), ClassesOutput(labels=("a", "b")), torch.device("cpu"))
+    found = {each.layer: each for each in telling_units(network, feed, np.arange(8))}
+    assert set(found["two"].boxes) == {()} and all(len(box) == 3 for box in found["one"].boxes)
+    assert all(feed.input.shown(values[0], box) for each in found.values() for box in each.boxes)

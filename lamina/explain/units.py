@@ -37,7 +37,7 @@ class TellingUnit:
     """The indices of those that move it most …"""
     signals: list[float]
     boxes: list[Box]
-    """… and the part of each that it depends on there; empty where raw values have no places."""
+    """… and the part of each that it depends on there; empty where raw values have no places, or it is not known."""
 
 
 def telling_units(network: Network, feed: Feed, examples: np.ndarray, count: int = UNITS) -> list[TellingUnit]:
@@ -98,7 +98,8 @@ def _between(signals: np.ndarray, classes: np.ndarray | None) -> tuple[np.ndarra
 
 
 def _boxes(network: Network, feed: Feed, examples: np.ndarray, layer: str, unit: int) -> list[Box]:
-    """The part of each example on which the unit depends at its strongest place, from the gradient."""
+    """The part of each example on which the unit depends at its strongest place, from the gradient; empty where that is 0 (a signal at
+    the end of its range)."""
     x, context = feed.input.collate(feed.values.take(examples))
     leaf, layers, context = vary(network, x.cpu(), context)
     if leaf.ndim < 3 or layer not in [each.name for each in layers]:
@@ -108,7 +109,7 @@ def _boxes(network: Network, feed: Feed, examples: np.ndarray, layer: str, unit:
         signals = _until(layers, leaf, context, layer)
         own = signals[..., unit]
         grad = torch.autograd.grad(own.gather(1, own.argmax(1, keepdim=True)).sum(), leaf)[0]
-    return [touched(grad[row]) for row in range(len(examples))]
+    return [box if all(low < high for low, high in box) else () for box in map(touched, grad)]
 
 
 def _until(layers: Sequence[Layer], x: Tensor, context: Context, name: str) -> Tensor:
