@@ -93,6 +93,10 @@ def test_gradients_have_their_direction():
     across, down = (gradient_histograms(x[..., None]).reshape(-1, 4, 9, 49).mean((0, 1, 3)) for x in (ramp, ramp.transpose(1, 2)))
     assert across.argmax() == 0 and down.argmax() in (4, 5)
     noise = torch.rand(1, 16, 16, 1, generator=torch.Generator().manual_seed(0))
+    steps = torch.arange(32.0)
+    red, green = 3 * steps[:, None] + 4 * steps[None, :], (5 * steps[None, :]).expand(32, 32)
+    tied = torch.stack([red, green, torch.zeros(32, 32)], -1)[None]  # of which the first is taken, however they are rounded
+    assert torch.allclose(gradient_histograms((tied / 255).double()), gradient_histograms(tied / 255).double(), atol=1e-4)
     assert torch.allclose(gradient_histograms(0.5 * noise + 0.3), gradient_histograms(noise), atol=0.03)
 
 

@@ -54,8 +54,9 @@ def fine_gradient_histograms(x: Tensor) -> Tensor:
 def _histograms(x: Tensor, signed: bool) -> Tensor:
     planes = F.pad(x.permute(0, 3, 1, 2), (1, 1, 1, 1), mode="replicate")
     right, down = planes[:, :, 1:-1, 2:] - planes[:, :, 1:-1, :-2], planes[:, :, 2:, 1:-1] - planes[:, :, :-2, 1:-1]
-    strength, strongest = (right.square() + down.square()).sqrt().max(1)
-    right, down = (side.gather(1, strongest[:, None]).squeeze(1) for side in (right, down))
+    squares = right.square() + down.square()
+    strongest = (squares * 255**2).round().argmax(1, keepdim=True)  # in whole levels: of equal channels the first, however they are rounded
+    strength, right, down = (each.gather(1, strongest).squeeze(1) for each in (squares.sqrt(), right, down))
     turn, count = (2 * math.pi, 2 * DIRECTIONS) if signed else (math.pi, DIRECTIONS)
     place = torch.remainder(torch.atan2(down, right), turn) / turn * count
     first = place.floor()
