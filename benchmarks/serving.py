@@ -285,8 +285,7 @@ def endpoint(options: argparse.Namespace) -> dict[str, Any]:
     seconds = 60 * (options.minutes or 1.0)
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
-        (place / "book.txt").write_bytes(gzip.decompress((DATA / "tinyshakespeare" / "input.txt.gz").read_bytes()))
-        run_lamina("train", "book.txt", "--as", "language", "--minutes", "1", "--verdict-share", "0", place=place)
+        run_lamina("train", *_book(place), "--minutes", "1", place=place)
         with _server(place / "book.lamina") as (port, process):
             return asyncio.run(_endpoint(port, process, seconds))
 
