@@ -28,7 +28,7 @@ openai = pytest.importorskip("openai")
 
 from lamina.serve import Server, connection, is_loopback  # noqa: E402
 from lamina.serve.together import InTurns, Together  # noqa: E402
-from lamina.serve.worker import packed, unpacked  # noqa: E402
+from lamina.serve.worker import grouped, packed, unpacked  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -325,7 +325,7 @@ def test_one_bad_value_does_not_spoil_its_neighbors(models, tmp_path, monkeypatc
         together = Together(models["shapes"].path, Serving(batch=8), counts.append)
         await together.begin()
         found = await asyncio.gather(*(together.ask("answer", "file", value) for value in [*files[:3], b"odd", *files[3:], b"end"]))
-        await together.ask("answer", "file", files[0])
+        await asyncio.gather(*(together.ask("answer", "file", value) for value in files))
         together.process.kill()
         after = await together.ask("answer", "file", files[0])
         process = together.process
@@ -336,6 +336,28 @@ def test_one_bad_value_does_not_spoil_its_neighbors(models, tmp_path, monkeypatc
     statuses = [status for status, _ in found]
     assert statuses == [200, 200, 200, 500, 200, 200, 422] and "ended the process" in found[-1][1] and max(counts) > 1
     assert [json.loads(told)["label"] for status, told in [*found, after] if status == 200] == [*wanted, wanted[0]] and ended == 0
+
+
+def test_what_lies_ready_is_worked_on_together_and_no_more():
+    coming, wait = iter([5, 3, 2, 4, 1]), threading.Event()
+
+    def take():
+        size = next(coming, None)
+        if size is None:
+            wait.set()
+        return None if size is None else ([("answer", "file", "")] * size, [])
+
+    groups = grouped(take, 6)
+    first = next(groups)
+    wait.wait(5)
+    told = [[len(jobs) for jobs, _ in group] for group in (first, *groups)]
+    assert [size for group in told for size in group] == [5, 3, 2, 4, 1] and all(sum(group[:-1]) < 6 for group in told) and len(told) < 5
+
+    def broken():
+        raise ValueError("no")
+
+    with pytest.raises(ValueError, match="no"):
+        next(grouped(broken, 6))
 
 
 def test_jobs_are_the_same_on_the_other_side():

@@ -7,7 +7,7 @@ import contextlib
 import dataclasses
 import json
 import uuid
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from importlib.metadata import version
@@ -16,6 +16,7 @@ from typing import Any, NoReturn, TypeVar
 
 from fastapi import FastAPI, Request
 from fastapi.responses import FileResponse, JSONResponse, PlainTextResponse, Response, StreamingResponse
+from fastapi.routing import APIRoute
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Histogram, generate_latest
 from pydantic import BaseModel, ValidationError
 from pydantic_core import from_json
@@ -51,6 +52,17 @@ REPORT = (
 SMALL_BODY, MOST_KEYS = 32_768, 2_000
 """Bytes of JSON that may be wrong in as many ways as they like; fields of one object of a larger one."""
 FILE_KINDS = ("application/octet-stream", "image/*", "audio/*")
+
+
+class Direct(APIRoute):
+    """A route whose endpoint takes the request and the texts of its path, and makes the answer itself: nothing is left to be looked for in
+    the request, or to be checked in the answer."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        async def answer(request: Request) -> Response:
+            return await self.endpoint(request=request, **request.path_params)  # type: ignore[no-any-return]
+
+        return answer
 
 
 class Metrics:
@@ -182,17 +194,22 @@ def _add_page(app: FastAPI, site: Site) -> None:
 def _add_answers(app: FastAPI, site: Site) -> None:
     """Answers to values and histories."""
 
-    @app.post(
-        "/models/{name}/predict", summary="What is it? How much is it?", openapi_extra=shapes.VALUES, response_model=shapes.Predictions
-    )
     async def predict(name: str, request: Request) -> Response:
         service = site.model(name, "predict", "transcribe")
         return Response(await service.predict(await _values(request)), media_type="application/json")
 
-    @app.post("/models/{name}/transcribe", summary="What was said?", openapi_extra=shapes.RECORDING, response_model=shapes.Predictions)
     async def transcribe(name: str, request: Request) -> Response:
         service = site.model(name, "transcribe")
         return Response(await service.predict(await _values(request)), media_type="application/json")
+
+    for endpoint, summary, taken in (
+        (predict, "What is it? How much is it?", shapes.VALUES),
+        (transcribe, "What was said?", shapes.RECORDING),
+    ):
+        app.router.add_api_route(
+            f"/models/{{name}}/{endpoint.__name__}", endpoint, methods=["POST"], route_class_override=Direct, summary=summary,
+            openapi_extra=taken, response_model=shapes.Predictions,
+        )  # fmt: skip
 
     @app.post("/models/{name}/recommend", summary="What would they choose next?", openapi_extra=shapes.body(shapes.RecommendRequest))
     async def recommend(name: str, request: Request) -> shapes.Recommendations:

@@ -26,12 +26,12 @@ SECRETS = ("LAMINA_TOKEN", "LAMINA_ADMIN_TOKEN")
 """Are not for the process that reads what strangers send."""
 WORKER = ("-P", "-m", "lamina.serve.worker")
 LAMINA = str(Path(lamina.__file__).parents[1])
-LANES = 2
-"""Batches under way: one is computed, the next one lies ready."""
+LANES = 8
+"""Frames under way: what they hold is read while others are computed, then computed together."""
 LARGEST_BATCH = 16_000_000
 """Bytes after which a batch takes no more."""
-LIMITS = ("most_pixels", "most_seconds")
-"""Of the settings, those that a value is weighed by."""
+LIMITS = ("most_pixels", "most_seconds", "batch")
+"""Of the settings, those that the process keeps to."""
 
 
 class Ended(Exception):
@@ -44,11 +44,11 @@ class _Asked(NamedTuple):
 
 
 class Together:
-    """One queue before one process that reads and answers (lamina.serve.worker): what waits when it is free is answered together. Nobody
-    waits for others to come. A value that ends the process is refused, and another process begun."""
+    """One queue before one process that reads and answers (lamina.serve.worker): what lies there when it is free is answered together.
+    Nobody waits for others to come. A value that ends the process is refused, and another process begun."""
 
     def __init__(self, path: str | os.PathLike, serving: Serving, told: Callable[[int], None] = lambda count: None) -> None:
-        """`path`: of the model; `told` hears how many values were sent together."""
+        """`path`: of the model; `told` hears how many values were computed together."""
         self.path, self.serving, self.told = os.fspath(path), serving, told
         self.waiting: deque[_Asked] = deque()
         self.some = asyncio.Event()
@@ -125,14 +125,16 @@ class Together:
             streams = self.streams or await self._begun()
         if not (jobs := [one.job for one in batch if one.job]):
             return [(200, "")] * len(batch)
-        self.told(len(jobs))
         try:
             streams[1].write(framed(packed(jobs)))
             async with self.replies:  # they come in the order in which was sent
                 if self.streams is not streams:
                     raise ConnectionError
                 async with asyncio.timeout(self.serving.timeout + SECONDS_TO_END):
-                    found = iter(json.loads(await _frame(streams[0])))
+                    count, told = json.loads(await _frame(streams[0]))
+            if count:
+                self.told(count)
+            found = iter(told)
             return [tuple(next(found)) if one.job else (200, "") for one in batch]
         except (OSError, asyncio.IncompleteReadError, TimeoutError) as error:
             if self.streams is streams:

@@ -1,18 +1,21 @@
 """A process that reads what was sent to one model, and answers it: `python -m lamina.serve.worker MODEL SOCKET LIMITS`.
 
 What breaks a decoder ends this process, not the server; and neither has to wait for the other's turn in the interpreter. Frames of eight
-bytes of length and their content go both ways: jobs here, a JSON list of [status, answer] back.
+bytes of length and their content go both ways: jobs here; back, for each frame, the JSON of how many values were computed together with its
+own (0 where another frame of them tells it) and a list of [status, answer].
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
+import queue
 import signal
 import socket
 import struct
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -29,6 +32,8 @@ from lamina.settings import Serving
 
 HEAD = struct.Struct(">Q")
 READY = b"ready"
+SECONDS_OF_A_TURN = 1e-4
+"""In the interpreter: computing asks for it hundreds of times a second, and would wait for what is read meanwhile as often."""
 LARGE, READERS = 262_144, 4
 """Values of together so many bytes are decoded side by side."""
 
@@ -36,6 +41,10 @@ Job = tuple[Any, ...]
 """("answer", name, raw value), ("follow", raw value) or ("unit", raw value, layer, number)."""
 Told = tuple[int, str]
 """An HTTP status, and the answer as JSON or why there is none."""
+Read = tuple[str, Any, Told | None]
+"""The name, the value and None; or why there is no value."""
+Ahead = tuple[list[Job], list[Read]]
+"""Jobs, and those of their values that are to be answered."""
 
 
 def framed(content: bytes) -> bytes:
@@ -92,10 +101,17 @@ class Answerer:
         self.pool = ThreadPoolExecutor(READERS)
         self.threads = torch.get_num_threads()
 
-    def done(self, jobs: Sequence[Job]) -> list[Told]:
-        """Values to be answered are computed together, what looks inside one by one. One has all cores; many leave one to the server."""
+    def read(self, jobs: Sequence[Job]) -> list[Read]:
+        """The values that are to be answered."""
+        asked = [job[1:] for job in jobs if job[0] == "answer"]
+        large = sum(len(raw) for _, raw in asked if isinstance(raw, bytes)) > LARGE
+        return list((self.pool.map if large else map)(self._read, asked))
+
+    def done(self, jobs: Sequence[Job], read: Sequence[Read]) -> list[Told]:
+        """Values that were read are computed together, what looks inside one by one. One has all cores; many leave one to the server."""
         torch.set_num_threads(self.threads if len(jobs) == 1 else max(1, self.threads - 1))
-        answers = iter(self.answers([job[1:] for job in jobs if job[0] == "answer"]))
+        found = iter(self._computed([(name, value) for name, value, told in read if told is None]))
+        answers = iter([next(found) if told is None else told for _, _, told in read])
         return [next(answers) if job[0] == "answer" else self._looked(*job) for job in jobs]
 
     def _looked(self, kind: str, raw: Any, *unit: Any) -> Told:
@@ -115,31 +131,23 @@ class Answerer:
         except Exception as error:
             return failed(error)
 
-    def answers(self, asked: Sequence[tuple[str, Any]]) -> list[Told]:
-        """Of (name, raw value) each: those that can be read are computed together."""
-        large = sum(len(raw) for _, raw in asked if isinstance(raw, bytes)) > LARGE
-        read = list((self.pool.map if large else map)(self._read, asked))
-        names = [name for (name, _), (_, told) in zip(asked, read, strict=True) if told is None]
-        found = iter(self._computed(names, [value for value, told in read if told is None]))
-        return [next(found) if told is None else told for _, told in read]
-
-    def _read(self, one: tuple[str, Any]) -> tuple[Any, Told | None]:
-        """(the value, None), or (None, why there is none)."""
+    def _read(self, one: tuple[str, Any]) -> Read:
+        name, raw = one
         try:
-            return self.reader.read(one[1]), None
+            return name, self.reader.read(raw), None
         except Refused as error:
-            return None, (error.status, error.message)
+            return name, None, (error.status, error.message)
         except DataError as error:
-            return None, (200, Prediction(file=one[0], error=str(error)).model_dump_json())
+            return name, None, (200, Prediction(file=name, error=str(error)).model_dump_json())
 
-    def _computed(self, names: Sequence[str], values: Sequence[Any]) -> list[Told]:
+    def _computed(self, values: Sequence[tuple[str, Any]]) -> list[Told]:
+        """Of (name, value) each."""
         try:
-            return [
-                (200, Prediction.told(name, its).model_dump_json()) for name, its in zip(names, self.model.answers_of(values), strict=True)
-            ]
+            answers = self.model.answers_of([value for _, value in values])
+            return [(200, Prediction.told(name, its).model_dump_json()) for (name, _), its in zip(values, answers, strict=True)]
         except Exception as error:
             if len(values) > 1:  # the others are not to suffer for one of them
-                return [told for name, value in zip(names, values, strict=True) for told in self._computed([name], [value])]
+                return [told for value in values for told in self._computed([value])]
             if isinstance(error, LaminaError):
                 return [(422, str(error))]
             return [failed(error)]
@@ -159,12 +167,50 @@ def main(path: str, handle: str, limits: str) -> None:
     for asked in (signal.SIGINT, signal.SIGTERM):  # what is under way is answered; the server ends this process
         signal.signal(asked, signal.SIG_IGN)
     with socket.socket(fileno=int(handle)) as own, own.makefile("rwb") as stream:
-        answerer = Answerer(load(path), Serving(**json.loads(limits)))
+        serving = Serving(**json.loads(limits))
+        answerer = Answerer(load(path), serving)
+        sys.setswitchinterval(SECONDS_OF_A_TURN)
+
+        def next_jobs() -> Ahead | None:
+            if len(head := stream.read(HEAD.size)) < HEAD.size:
+                return None
+            jobs = unpacked(stream.read(HEAD.unpack(head)[0]))
+            return jobs, answerer.read(jobs)
+
         with contextlib.suppress(BrokenPipeError):
             _send(stream, READY)
-            while len(head := stream.read(HEAD.size)) == HEAD.size:
-                jobs = unpacked(stream.read(HEAD.unpack(head)[0]))
-                _send(stream, json.dumps(answerer.done(jobs)).encode())
+            for group in grouped(next_jobs, serving.batch):
+                told = iter(answerer.done([job for jobs, _ in group for job in jobs], [each for _, read in group for each in read]))
+                for place, (jobs, _) in enumerate(group):
+                    count = sum(len(its) for its, _ in group) if not place else 0
+                    _send(stream, json.dumps([count, [next(told) for _ in jobs]]).encode())
+
+
+def grouped(take: Callable[[], Ahead | None], most: int) -> Iterator[list[Ahead]]:
+    """What `take` gives until None, taken in a thread while others are worked on; what lies ready is given together, about `most` jobs."""
+    ready: queue.SimpleQueue[Ahead | Exception | None] = queue.SimpleQueue()
+
+    def reading() -> None:
+        try:
+            while (one := take()) is not None:
+                ready.put(one)
+            ready.put(None)
+        except Exception as error:
+            ready.put(error)
+
+    threading.Thread(target=reading, daemon=True).start()
+    while True:
+        group: list[Ahead] = []
+        while not group or (sum(len(jobs) for jobs, _ in group) < most and not ready.empty()):
+            come = ready.get()
+            if isinstance(come, Exception):
+                raise come
+            if come is None:
+                if group:
+                    yield group
+                return
+            group.append(come)
+        yield group
 
 
 def _send(stream: Any, content: bytes) -> None:
