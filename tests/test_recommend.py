@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 import lamina
 from lamina.classical.choices import Factors, ItemWeights, Neighbors, _graph_filter, ease_weights, folded_in
 from lamina.cli import app
+from lamina.data import choices as of_choices
 from lamina.data.choices import read_choices, read_titles
 from lamina.data.raw import History
 from lamina.errors import DataError, ModelFileError, UsageError
@@ -189,6 +190,20 @@ def test_the_latest_stretch_of_time_is_held_out(tmp_path):
             assert [raw.names[place] for place in raw.chosen] == [item for time, item in own if time <= border]
             assert set(answer) == {item for time, item in own if time > border}
         assert part != "train" or answer == ()
+
+
+def test_of_many_users_some_are_asked(tmp_path, monkeypatch):
+    monkeypatch.setattr(of_choices, "MOST_CHECKED", 2)
+    monkeypatch.setattr(of_choices, "MOST_TESTED", 2)
+    text = "user,item,time\n" + "".join(
+        f"u{user},{item},{10 * place + user}\n" for user in range(9) for place, item in enumerate("abcdefgh")
+    )
+    found, other = (choices(tmp_path, text, seed=seed) for seed in (0, 1))
+    assert (found.parts.count("train"), found.parts.count("validation"), found.parts.count("test")) == (9, 2, 2)
+    assert "test part 2 of" in " ".join(found.notes) and "validation part 2 of" in " ".join(found.notes)
+    assert found.names != other.names
+    asked = choices(tmp_path, text, last_out=True)
+    assert (asked.parts.count("validation"), asked.parts.count("test")) == (2, 9)
 
 
 def test_the_last_choice_is_held_out_where_asked(tmp_path):

@@ -36,6 +36,8 @@ TITLE_COLUMNS = ("title", "name", "label", "movie_title", "product_name")
 TEST_SHARE, VALIDATION_SHARE = 0.1, 0.05
 """Of all choices in their order in time: the last tenth is the test part, the twentieth before it the validation part."""
 LEAST_USERS, LEAST_ITEMS = 5, 3
+MOST_CHECKED, MOST_TESTED = 10_000, 30_000
+"""Users of the validation part, and of a test part that no paper knows."""
 MANY = 100.0
 """A user with so many times the median number of choices, and above MANY_LEAST, may be a machine."""
 MANY_LEAST = 1_000
@@ -64,7 +66,8 @@ def read_choices(source: Any, settings: Settings, modalities: Sequence[Any] = ()
         told = f"{len(choices.users)} users and {len(choices.items)} items"
         raise DataError(sentence(f"The choices {name}", f"be of at least {LEAST_USERS} users and {LEAST_ITEMS} items", told))
     borders, note = _borders(choices, settings)
-    examples = _held_out(name, choices, borders, findings, (note,))
+    drawn, more = _drawn(choices, borders, settings)
+    examples = _held_out(name, choices, borders, drawn, findings, (note, *more))
     if "test" not in examples.parts:
         raise DataError(
             sentence(f"The choices {name}", "leave somebody with a choice after the border in time", "nobody", "Give --last-out.")
@@ -295,10 +298,26 @@ def _borders(choices: Choices, settings: Settings) -> tuple[tuple[np.ndarray, np
     )
 
 
+def _drawn(choices: Choices, borders: tuple[np.ndarray, np.ndarray], settings: Settings) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
+    """(by part, which users are asked what they chose in it; in words where these are not all): for each every item is ranked, which for
+    many would take longer than training. Where a division is asked for, its whole test part is."""
+    learned, known = borders
+    asked = settings.last_out or (choices.part is not None and bool((choices.part == 2).any()))
+    random, drawn, told = np.random.Generator(np.random.Philox(key=settings.seed)), {}, []
+    for part, rows, most in (("validation", known & ~learned, MOST_CHECKED), ("test", ~known, None if asked else MOST_TESTED)):
+        users = np.unique(choices.user[rows])
+        if most is not None and len(users) > most:
+            told.append(f"Of the {part} part {most:,} of {len(users):,} users are asked, drawn by the seed.")
+            users = random.permutation(users)[:most]
+        drawn[part] = np.isin(np.arange(len(choices.users)), users)
+    return drawn, tuple(told)
+
+
 def _held_out(
-    name: str, choices: Choices, borders: tuple[np.ndarray, np.ndarray], findings: list[Finding], notes: tuple[str, ...]
-) -> Examples:
-    """For each user an example of the training part, and one of each part in which something was chosen."""
+    name: str, choices: Choices, borders: tuple[np.ndarray, np.ndarray], drawn: dict[str, np.ndarray], findings: list[Finding],
+    notes: tuple[str, ...],
+) -> Examples:  # fmt: skip
+    """For each user an example of the training part, and for those drawn one of each part in which something was chosen."""
     learned, known = borders
     names: list[str] = []
     raws: list[Raw] = []
@@ -315,7 +334,7 @@ def _held_out(
             ("test", items[in_known], items[~in_known]),
         )
         for part, history, wanted in pieces:
-            if (part == "train" and not len(history)) or (part != "train" and not len(wanted)):
+            if (part == "train" and not len(history)) or (part != "train" and not (len(wanted) and drawn[part][choices.user[first]])):
                 continue
             new += part == "test" and not len(history)
             names.append(f"user {who}")
