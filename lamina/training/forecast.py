@@ -52,6 +52,10 @@ SAFETY = 0.96
 """Share of the time left that is planned for; the rest is for what the forecast does not know."""
 MOST_EPOCHS = 4
 """Under --minutes, at most so many times the recipe's epochs; more would bring nothing. The rest is for a learning curve, or given back."""
+CHECKS_AROUND = 2
+"""As many times the validation part is answered besides: before training and after it."""
+CHECKING_SHARE = 0.4
+"""Of the time left for a leg, checks may take so much; where those of the recipe would take more, there are fewer."""
 LARGER = 2.5
 """A network larger than the recipe's is taken when it sees the examples this many times as often as at least."""
 
@@ -97,6 +101,7 @@ def make_plan(
     if feed.device.type in COMPILED_ON:
         race = _try_compiled(task, plan, settings, feed, train, deadline, race, epochs * per_epoch)
     if deadline is not None:
+        recipe = _with_fewer_checks(race, plan, recipe, amounts, deadline)
         epochs = min(_affordable(race, plan, recipe, amounts, deadline), recipe.epochs * MOST_EPOCHS)
         least = min(1, recipe.epochs, recipe.least_epochs)
         if epochs < least and epochs * per_epoch < LEAST_STEPS:
@@ -291,8 +296,18 @@ def _affordable(race: Race, plan: Plan, recipe: Recipe, amounts: Amounts, deadli
     """Epochs that fit before the deadline, all legs, checks and the final test counted."""
     left = (deadline - time.monotonic()) * SAFETY
     one = race.step * cost / plan.batch
-    per_leg = (left - answer_cost(plan) * one * amounts.test) / len(plan.legs) - EVALUATION * one * amounts.validation * (recipe.checks + 2)
+    checks = EVALUATION * one * amounts.validation * (recipe.checks + CHECKS_AROUND)
+    per_leg = (left - answer_cost(plan) * one * amounts.test) / len(plan.legs) - checks
     return max(0.0, per_leg / (one * plan.mean_cost()) / amounts.train)
+
+
+def _with_fewer_checks(race: Race, plan: Plan, recipe: Recipe, amounts: Amounts, deadline: float) -> Recipe:
+    """The recipe, with as many checks as CHECKING_SHARE has room for, though not without any."""
+    check = EVALUATION * race.step / plan.batch * amounts.validation
+    room = CHECKING_SHARE * max(0.0, deadline - time.monotonic()) / len(plan.legs)
+    if (recipe.checks + CHECKS_AROUND) * check <= room:
+        return recipe
+    return dataclasses.replace(recipe, checks=max(1, int(room / check) - CHECKS_AROUND))
 
 
 def _fit_to_time(race: Race, plan: Plan, recipe: Recipe, costs: dict[int, float], amounts: Amounts, deadline: float) -> int:
