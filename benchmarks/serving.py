@@ -378,7 +378,7 @@ def _train_watched(place: Path, shown: bool, seed: int) -> float:
 
     from lamina.pipeline import train
 
-    train("sample:fashion-mnist", epochs=2, seed=seed, verdict_share=0.0, out=place / "m.lamina", runs=place / "runs", watch=begin)
+    train("sample:fashion-mnist", epochs=0.3, seed=seed, verdict_share=0.0, out=place / "m.lamina", runs=place / "runs", watch=begin)
     page.close()
     assert lamina
     return float([event for event in read_events(runs[0] / "events.jsonl") if event["event"] == "finished"][-1]["seconds"])
