@@ -60,7 +60,7 @@ class Direct(APIRoute):
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         async def answer(request: Request) -> Response:
-            return await self.endpoint(request=request, **request.path_params)  # type: ignore[no-any-return]
+            return await self.endpoint(request=request, **request.path_params)
 
         return answer
 
