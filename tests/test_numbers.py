@@ -42,7 +42,7 @@ def table_of(place: Path, count: int = COUNT, seed: int = 0) -> Path:
 def homes(tmp_path_factory):
     folder = tmp_path_factory.mktemp("homes")
     model = lamina.train(
-        table_of(folder / "homes.csv"), label_column="price", unit="kEUR", epochs=30, threads=2, out=folder / "homes.lamina",
+        table_of(folder / "homes.csv"), label_column="price", unit="kEUR", epochs=30, threads=1, out=folder / "homes.lamina",
         runs=folder / "runs", cache=str(folder / "cache"),
     )  # fmt: skip
     return folder, model
@@ -95,7 +95,7 @@ def test_pictures_may_say_how_much(tmp_path):
         rows.append(f"{number}.png,{level:.2f}")
     (tmp_path / "t.csv").write_text("\n".join(rows) + "\n")
     model = lamina.train(
-        tmp_path / "t.csv", label_column="brightness", epochs=25, width=16, verdict_share=0.0, threads=2, out=tmp_path / "m.lamina",
+        tmp_path / "t.csv", label_column="brightness", epochs=25, width=16, verdict_share=0.0, threads=1, out=tmp_path / "m.lamina",
         runs=tmp_path / "runs", cache=str(tmp_path / "cache"),
     )  # fmt: skip
     assert model.task == "number" and model.verdict is None and model.card["score"]["value"] < 35

@@ -76,7 +76,7 @@ def album(tmp_path_factory):
         for number in range(EACH):
             Image.fromarray(face(person, number)).save(folder / "faces" / f"p{person:02d}" / f"{number}.png")
     model = lamina.train(
-        folder / "faces", task="verify", epochs=12, width=12, side=48, threads=2, out=folder / "door.lamina", runs=folder / "runs",
+        folder / "faces", task="verify", epochs=12, width=12, side=48, threads=1, out=folder / "door.lamina", runs=folder / "runs",
         cache=str(folder / "cache"),
     )  # fmt: skip
     return folder, model
@@ -247,7 +247,7 @@ def test_the_better_way_is_saved_also_where_less_is_better(tmp_path):
                 tmp_path / "faces" / f"p{person:02}" / f"{number}.png"
             )
     model = lamina.train(
-        tmp_path / "faces", task="verify", epochs=1, width=12, side=48, threads=2, use="best", out=tmp_path / "m.lamina",
+        tmp_path / "faces", task="verify", epochs=1, width=12, side=48, threads=1, use="best", out=tmp_path / "m.lamina",
         runs=tmp_path / "runs", cache=str(tmp_path / "cache"),
     )  # fmt: skip
     ways = {each.kind: each.score.value for each in model.verdict.contenders}

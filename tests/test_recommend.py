@@ -52,7 +52,7 @@ def shop(tmp_path_factory):
     (folder / "titles.csv").write_text("item,title\n" + "".join(f"i{number},Film {number:02d} (1990)\n" for number in range(ITEMS)))
     model = lamina.train(
         folder / "choices.csv", task="recommend", last_out=True, titles=str(folder / "titles.csv"), epochs=60, width=32, batch=32,
-        threads=2, out=folder / "shop.lamina", runs=folder / "runs", cache=str(folder / "cache"),
+        threads=1, out=folder / "shop.lamina", runs=folder / "runs", cache=str(folder / "cache"),
     )  # fmt: skip
     return folder, model
 

@@ -67,7 +67,7 @@ def speech(tmp_path_factory):
         soundfile.write(folder / "said" / f"s{number % 10}_{number}.wav", said(text, number), RATE)
         (folder / "said" / f"s{number % 10}_{number}.txt").write_text(text.upper() + ".\n")
     model = lamina.train(
-        folder / "said", task="transcribe", group="(s[0-9]+)_.*", epochs=14, width=72, threads=2, out=folder / "tones.lamina",
+        folder / "said", task="transcribe", group="(s[0-9]+)_.*", epochs=14, width=72, threads=1, out=folder / "tones.lamina",
         runs=folder / "runs", cache=str(folder / "cache"),
     )  # fmt: skip
     return folder, model
