@@ -170,7 +170,7 @@ def lists(options: argparse.Namespace) -> dict[str, Any]:
 
 def rows(options: argparse.Namespace) -> dict[str, Any]:
     """A made table of --rounds rows (10 million choices of 100,000 users among 20,000 items): seconds and peak memory of its audit, and of
-    a training within --minutes 4 with its verdict."""
+    a training within --minutes 8 with its verdict."""
     count, users, items = options.rounds or 10_000_000, 100_000, 20_000
     random = np.random.default_rng(0)
     with tempfile.TemporaryDirectory() as folder:
@@ -187,7 +187,7 @@ def rows(options: argparse.Namespace) -> dict[str, Any]:
         told = {}
         for name, command in (
             ("audit", ("audit", "choices.csv", "--as", "recommend")),
-            ("train", ("train", "choices.csv", "--as", "recommend", "--minutes", str(options.minutes or 4))),
+            ("train", ("train", "choices.csv", "--as", "recommend", "--minutes", str(options.minutes or 8))),
         ):
             found = run_lamina(*command, place=place)
             told[name] = {"wall_seconds": found["wall_seconds"], "peak_memory": found["peak_memory"]}

@@ -28,7 +28,7 @@ from lamina.networks import Network
 from lamina.outputs import Output
 from lamina.task import Score, Task
 from lamina.training.device import peak_memory
-from lamina.training.inference import BATCH, Values, answers_to, in_place, join_values, run_in_order, score_cross_fitted
+from lamina.training.inference import BATCH, Values, in_place, join_values, run_in_order, score_cross_fitted
 
 TIMED_ANSWERS = 30
 INSPECT_DEEP = "each layer by name: its weights, and its signals for any input"
@@ -94,7 +94,7 @@ class Contest:
         begun = time.perf_counter()
         counter = FlopCounterMode(display=False)
         with torch.no_grad(), counter:
-            fitted, output, values = self._fitted(seconds)
+            fitted, output, values, known = self._fitted(seconds)
         took, learned = time.perf_counter() - begun, len(self.split.indices("train"))
         notes = fitted.notes
         if not fitted.complete:
@@ -106,7 +106,7 @@ class Contest:
         model = Model(self.task.name, self.feed.input, fitted.network, output)
         return Rival(
             "classical", fitted.name, model, output.decode(values.values, values.context), took, *self._answering(model),
-            counter.get_total_flops(), fitted.features, fitted.decisions, notes, self._validated(model, self.feed), fitted.trial.score,
+            counter.get_total_flops(), fitted.features, fitted.decisions, notes, self._validated(output, known), fitted.trial.score,
             peak_memory(self.feed.device), fitted.inspect, fitted_on=fitted.fitted_on if fitted.fitted_on < learned else 0,
             complete=fitted.complete and fitted.fitted_on == learned, values=values.values,
         )  # fmt: skip
@@ -126,9 +126,11 @@ class Contest:
         if not isinstance(found, Borrowed):
             return found
         model, start, feed = found.model, found.lent.start, found.lent.feed
+        validation = self.split.indices("validation")
+        known = run_in_order(model.network, feed.input, model.output, feed.in_order(validation, BATCH)) if validation else None
         return Rival(
             "borrowed", f"{start.name} ({start.license})", model, model.output.decode(found.values, Context()), found.seconds,
-            *self._answering(model, feed), decisions=DECISIONS, validation=self._validated(model, feed),
+            *self._answering(model, feed), decisions=DECISIONS, validation=self._validated(model.output, known),
             memory=peak_memory(self.feed.device), inspect=INSPECT, values=found.values,
         )  # fmt: skip
 
@@ -140,8 +142,9 @@ class Contest:
 
     # ------------------------------------------------------------ parts
 
-    def _fitted(self, seconds: float) -> tuple[Classical, Output, Values]:
-        """(the winner, its calibrated output, its values for the test examples); cross-fitted where the network is."""
+    def _fitted(self, seconds: float) -> tuple[Classical, Output, Values, Values | None]:
+        """(the winner, its calibrated output, its values for the test examples, and for those of validation); cross-fitted where the
+        network is."""
         opponents, split, feed = self.task.opponents(self.feed.input), self.split, self.feed
         learned = np.array(split.indices("train"))
         search = self.task.search(self.feed.input) or fit_classical
@@ -151,8 +154,8 @@ class Contest:
             known = self._values(fitted.network, validation) if validation else None
             answered = self._values(fitted.network, self.test)
             if feed.output.together and known is not None:  # as the network's own thresholds: on all people held out
-                return fitted, calibrated(fitted.network, feed, join_values([known, answered]), "fp32"), answered
-            return fitted, calibrated(fitted.network, feed, known, "fp32"), answered
+                return fitted, calibrated(fitted.network, feed, join_values([known, answered]), "fp32"), answered, known
+            return fitted, calibrated(fitted.network, feed, known, "fp32"), answered, known
         folds = max(split.folds) + 1
         parts, order = [], []
         for number in range(folds):
@@ -162,17 +165,17 @@ class Contest:
             order += tested
         held_out = in_place(join_values(parts), order)
         fitted = search(opponents, feed, learned, seconds / (folds + 1), self.seed)
-        return fitted, calibrated(fitted.network, feed, held_out, "fp32", same_network=False), held_out
+        return fitted, calibrated(fitted.network, feed, held_out, "fp32", same_network=False), held_out, None
 
     def _values(self, network: Network, examples: Sequence[int]) -> Values:
         return run_in_order(network, self.feed.input, self.feed.output, self.feed.in_order(examples, BATCH))
 
-    def _validated(self, model: Model, feed: Feed) -> float | None:
-        validation = self.split.indices("validation")
-        if not validation:
+    def _validated(self, output: Output, known: Values | None) -> float | None:
+        """The score on the validation part, of its values."""
+        if known is None:
             return None
-        answers = answers_to(model.network, feed, model.output, validation, "fp32")
-        return self.task.score(answers, [self.truths[index] for index in validation]).value
+        wanted = [self.truths[index] for index in self.split.indices("validation")]
+        return self.task.score(output.decode(known.values, known.context), wanted).value
 
     def _contender(self, rival: Rival) -> Contender:
         size = sum(value.numel() * value.element_size() for value in rival.model.network.state_dict().values())

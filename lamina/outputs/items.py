@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from lamina.errors import ModelFileError, sentence
 from lamina.layers import Context, Layer, TokenHead
@@ -76,8 +76,10 @@ class ItemsOutput(Output):
 
     def collate(self, targets: Sequence[Any]) -> Tensor:
         """int64 [N, most], NOTHING beyond the end of each."""
-        rows = [torch.tensor(each, dtype=torch.int64) for each in targets]
-        return nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=NOTHING)
+        made = np.full((len(targets), max(map(len, targets))), NOTHING, np.int64)
+        for row, each in zip(made, targets, strict=True):
+            row[: len(each)] = each
+        return torch.from_numpy(made)
 
     def head(self, width: int) -> Layer:
         return TokenHead(width, self.count, self.tied)
