@@ -12,7 +12,7 @@ fashion: .venv/installed
 	@$(BIN)/lamina samples --fetch fashion-mnist > /dev/null || echo "(the demo goes on without its second act)"
 
 test: .venv/installed-for-tests
-	$(BIN)/python -m pytest -m "not soak" -n 2 --dist loadfile
+	$(BIN)/python -m pytest -m "not soak" -n 2 --dist loadfile --no-loadscope-reorder
 
 check: .venv/installed-for-tests
 	$(BIN)/ruff format --check .

@@ -395,7 +395,7 @@ def test_learning_curve_of_a_model(tmp_path, monkeypatch, capsys):
     from lamina.screen import Screen
 
     monkeypatch.setattr("lamina.pipeline.TAIL_SECONDS", 1.0)
-    short = {"SHARES": (0.25, 0.5, 1.0), "DRAWS": 1, "TRAININGS": 3, "ONE_MINUTES": 0.1, "LEAST_MINUTES": 0.3}
+    short = {"SHARES": (0.25, 0.5, 1.0), "DRAWS": 1, "TRAININGS": 3, "ONE_MINUTES": 0.15, "LEAST_MINUTES": 0.45}
     for name, value in short.items():
         monkeypatch.setattr(studies, "CURVE_" + name, value)
     x, y = noisy_stripes(800)
@@ -408,7 +408,7 @@ def test_learning_curve_of_a_model(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(cli, "BEGUN", time.monotonic())
     cli._curve_in_time_left(model, str(tmp_path / "data"), 0.2, screen)
     assert not kept.exists()
-    cli._curve_in_time_left(model, str(tmp_path / "data"), 0.5, screen)
+    cli._curve_in_time_left(model, str(tmp_path / "data"), 0.75, screen)
     found = json.loads(kept.read_text())
     assert [point["examples"] for point in found["points"]] == [200, 400, 800]
     assert set(found["advice"]) == set(found["needed"]) == {"deep", "classical"} and "twice the examples" in capsys.readouterr().out

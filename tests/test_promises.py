@@ -122,9 +122,11 @@ def test_files_named_in_the_documents_exist():
 def test_readme_commands_run(tmp_path):
     """Every `lamina` line of the README, and its Python block, on a small folder and in less time; nothing reaches for the network."""
     readme = README.replace("--minutes 10", "--minutes 0.5").replace("minutes=10", "minutes=0.5")
-    readme = readme.replace("--as language ", "--as language --epochs 2 --width 64 ")
-    readme = readme.replace("--as transcribe ", "--as transcribe --epochs 1 --width 72 ")
-    readme = readme.replace("--as recommend ", "--as recommend --epochs 2 ")
+    for task, short in (
+        ("verify", "--epochs 4 --width 16"), ("language", "--epochs 2 --width 64"), ("transcribe", "--epochs 1 --width 72"),
+        ("recommend", "--epochs 2"),
+    ):  # fmt: skip
+        readme = readme.replace(f"--as {task} ", f"--as {task} --verdict-share 0 {short} ")
     rng = np.random.default_rng(0)
     (tmp_path / "speech").mkdir()
     for number in range(30):
