@@ -65,6 +65,12 @@ def test_public_names_exist_and_are_all():
         _ = lamina.trian
 
 
+def test_who_only_watches_does_not_load_torch():
+    """A training must not wait for the page that shows it."""
+    code = "import sys, lamina.serve.app, lamina.serve.connection, lamina.serve.watched; assert not {'torch', 'numpy'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
 def test_import_and_help_do_not_load_torch():
     code = "import sys, lamina, lamina.cli; assert not {'torch', 'numpy', 'scipy', 'sklearn', 'PIL'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)

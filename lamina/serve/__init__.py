@@ -10,9 +10,13 @@ import socket
 from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
+from typing import TYPE_CHECKING
 
 from lamina.errors import ResourceError, UsageError, sentence
 from lamina.settings import Serving
+
+if TYPE_CHECKING:
+    from lamina.serve.service import Service
 
 SERVE_EXTRA = "pip install 'lamina[serve]'"
 SECONDS_TO_END = 10
@@ -45,9 +49,6 @@ class Server:
             raise UsageError(sentence("`lamina serve`", "find its libraries", str(error), f"Run: {SERVE_EXTRA}")) from error
         from dataclasses import replace
 
-        from lamina.model import load
-        from lamina.outputs import IdentityOutput
-        from lamina.serve.service import Service
         from lamina.serve.watched import Watched
 
         token = serving.token or os.environ.get("LAMINA_TOKEN", "")
@@ -61,6 +62,10 @@ class Server:
         self.services: list[Service] = []
 
         def serve(name: str, path: str | os.PathLike) -> Service:
+            from lamina.model import load  # with PyTorch, which who only watches does without
+            from lamina.outputs import IdentityOutput
+            from lamina.serve.service import Service
+
             model = load(path)
             opens = (lambda: model.people(store, key)) if isinstance(model.output, IdentityOutput) else None
             return Service(name, model, self.serving, opens)

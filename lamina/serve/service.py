@@ -96,7 +96,7 @@ class Service:
     # ------------------------------------------------------------ looking inside
 
     async def follow(self, raw: Any) -> str:
-        """What each layer makes of a value, as the JSON of shapes.Through. Raises Refused."""
+        """What each layer makes of a value, as the JSON of lamina.serve.worker.Through. Raises Refused."""
         return self._told(await self.together.ask("follow", raw))
 
     async def unit(self, layer: str, number: int, raw: Any) -> str:
@@ -172,18 +172,3 @@ class Service:
 
     def _stream(self, prompt: str, sampling: Sampling) -> Iterator[Piece]:
         return self.model.stream([prompt], **dataclasses.asdict(sampling))
-
-
-def hidden(error: LaminaError, services: Sequence[Service]) -> str:
-    """The sentence of an error without any path of this machine."""
-    told = str(error)
-    for service in services:
-        places = [Path(service.model.path)] if service.model.path else []
-        if service.people is not None:
-            places.append(Path(service.people.store.folder))
-        for place in places:
-            for path in (place.resolve(), place.absolute(), place):
-                for shown in (path, path.parent):
-                    if len(str(shown)) > 1:
-                        told = told.replace(str(shown), shown.name or service.name)
-    return told

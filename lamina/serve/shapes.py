@@ -8,11 +8,6 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from lamina.explain import Followed
-from lamina.inputs import VectorInput
-from lamina.model import Prediction as Answer
-from lamina.tasks import find_task
-
 if TYPE_CHECKING:
     from lamina.classical.verdict import Contender as Measured
     from lamina.serve.service import Service
@@ -108,6 +103,9 @@ class Models(BaseModel):
 
 
 def about(service: Service) -> AboutModel:
+    from lamina.inputs import VectorInput
+    from lamina.tasks import find_task
+
     card, input, verdict = service.model.card, service.model.input, service.model.verdict
     score = card.get("score")
     columns: list[Column] = []
@@ -166,6 +164,8 @@ class Prediction(BaseModel):
     @classmethod
     def told(cls, name: str, answer: Any) -> Prediction:
         """Of what the output made of a value."""
+        from lamina.model import Prediction as Answer
+
         one = Answer.of(name, answer)
         return cls(
             file=one.file, label=one.label, probability=one.probability, unknown=one.unknown, low=one.low, high=one.high, error=one.error,
@@ -180,16 +180,6 @@ class Predictions(BaseModel):
 
 
 # ---------------------------------------------------------------- looking inside
-
-
-@dataclasses.dataclass(frozen=True)
-class Through:
-    """A value that was followed through a network."""
-
-    shown: str
-    """What the network read of it, as a picture or a sound to be put into a page."""
-    answer: str | None
-    layers: list[Followed]
 
 
 class AtlasUnit(BaseModel):

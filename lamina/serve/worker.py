@@ -17,17 +17,18 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from pydantic import TypeAdapter
 
 from lamina.errors import DataError, LaminaError
-from lamina.explain import follow, open_unit
+from lamina.explain import Followed, follow, open_unit
 from lamina.inputs import VectorInput
 from lamina.model import Model, load
 from lamina.serve.guard import Refused
-from lamina.serve.shapes import Prediction, Through
+from lamina.serve.shapes import Prediction
 from lamina.settings import Serving
 
 HEAD = struct.Struct(">Q")
@@ -45,6 +46,16 @@ Read = tuple[str, Any, Told | None]
 """The name, the value and None; or why there is no value."""
 Ahead = tuple[list[Job], list[Read]]
 """Jobs, and those of their values that are to be answered."""
+
+
+@dataclass(frozen=True)
+class Through:
+    """A value that was followed through a network."""
+
+    shown: str
+    """What the network read of it, as a picture or a sound to be put into a page."""
+    answer: str | None
+    layers: list[Followed]
 
 
 def framed(content: bytes) -> bytes:
