@@ -98,15 +98,35 @@ def write_onnx(model: Model, path: str | os.PathLike, values: Sequence[np.ndarra
 
 
 def some_values(model: Model, data: Any = None) -> list[np.ndarray]:
-    """Read values of `data`, or of the data that the model learned from, to compare on: of the test part where parts are given. None where
-    there are no data. Raises DataError where `data` cannot be read."""
+    """Read values of `data`, or of the data that the model learned from, to compare on: of the test part where parts are given, of a small
+    one's validation part, too; of texts that go on, windows. None where there are no data. Raises DataError where `data` cannot be read."""
     own = model.card.get("data", {}).get("path", "")
-    if data is None and not (own and os.path.exists(own)):
+    if data is None and not (own.startswith("sample:") or (own and os.path.exists(own))):
         return []
-    examples = model.find_task().read(own if data is None else data, make_settings(model.card.get("settings", {})), [model.input])
-    test = [number for number, part in enumerate(examples.parts) if part == "test"] or list(range(len(examples)))
-    wanted = np.linspace(0, len(test) - 1, min(MOST_REAL, len(test))).astype(int)
-    return model.read_some([examples.raws[test[number]] for number in wanted])[0]
+    try:
+        examples = model.find_task().read(own if data is None else data, make_settings(model.card.get("settings", {})), [model.input])
+    except DataError:
+        if data is None and own.startswith("sample:"):  # it was there once
+            return []
+        raise
+    of = {part: [number for number, its in enumerate(examples.parts) if its == part] for part in ("test", "validation")}
+    held_out = of["test"] if len(of["test"]) >= MOST_REAL else of["test"] + of["validation"]
+    values = model.read_some([examples.raws[number] for number in _spread(held_out or list(range(len(examples))))])[0]
+    if not isinstance(model.output, NextOutput):
+        return values
+    window, texts = _window(model), [np.atleast_2d(value)[0] for value in values]
+    starts = [(value, at) for value in texts for at in range(0, max(1, len(value) - window + 1), window)]
+    return [value[at : at + window] for value, at in _spread(starts)]
+
+
+def _spread(values: Sequence[Any]) -> list[Any]:
+    """At most MOST_REAL of them, evenly."""
+    return [values[number] for number in np.linspace(0, len(values) - 1, min(MOST_REAL, len(values))).astype(int)]
+
+
+def _window(model: Model) -> int:
+    """Tokens of a text that the network sees at once."""
+    return getattr(model.input, "window", 0) or 1
 
 
 def described(model: Model) -> dict[str, Any]:
@@ -126,8 +146,7 @@ def _pieces(values: Sequence[np.ndarray]) -> list[Sequence[np.ndarray]]:
 def _batch(model: Model, values: Sequence[np.ndarray]) -> dict[str, Tensor]:
     """The inputs of the graph, by name."""
     if isinstance(model.output, NextOutput):  # rows of one length, as in generation
-        most = getattr(model.input, "window", 0) or 1
-        texts = [np.atleast_2d(value)[0][:most] for value in values]
+        texts = [np.atleast_2d(value)[0][: _window(model)] for value in values]
         least = max(2, min(map(len, texts)))
         values = [np.resize(text, least) for text in texts]
     else:
