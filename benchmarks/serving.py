@@ -359,7 +359,6 @@ def _train_watched(place: Path, shown: bool, seed: int) -> tuple[float, float]:
     """(seconds until a quarter of the steps was made, seconds of each step from then on)."""
     import threading
 
-    import lamina
     from lamina.screen import Screen
     from lamina.serve.watched import Page
     from lamina.training.events import read_events
@@ -386,7 +385,6 @@ def _train_watched(place: Path, shown: bool, seed: int) -> tuple[float, float]:
 
     train("sample:fashion-mnist", epochs=0.15, seed=seed, verdict_share=0.0, out=place / "m.lamina", runs=place / "runs", watch=begin)
     page.close()
-    assert lamina
     events = list(read_events(runs[0] / "events.jsonl"))
     steps = [(event["time"], event["step"]) for event in events if event["event"] == "stepped"]
     quarter = next(moment for moment, step in steps if 4 * step >= steps[-1][1])

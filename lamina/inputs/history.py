@@ -17,7 +17,7 @@ from lamina.data.raw import History, Raw
 from lamina.errors import DataError, ModelFileError, did_you_mean, sentence
 from lamina.inputs.base import Input
 from lamina.inputs.text import packed
-from lamina.layers import Context, Layer, Tokens
+from lamina.layers import Context, Layer, Tokens, padded
 
 MOST_ITEMS = 2_000_000
 LONGEST, SHORTEST = 200, 20
@@ -143,12 +143,8 @@ class HistoryInput(Input):
 
     def collate(self, items: Sequence[np.ndarray] | np.ndarray | Tensor) -> tuple[Tensor, Context]:
         """int64 [N, steps]: the last `longest` items of each after a 0, padding after them; the length of each in the context."""
-        seen = [np.asarray(item, np.int64)[1:][-self.longest :] for item in items]
-        lengths = np.array([1 + len(each) for each in seen])
-        made = np.zeros((len(seen), lengths.max()), np.int64)  # filled in NumPy: one tensor in place of one for each
-        for row, each in zip(made, seen, strict=True):
-            row[1 : 1 + len(each)] = each
-        return torch.from_numpy(made), Context(torch.from_numpy(lengths))
+        seen = [np.r_[0, np.asarray(item, np.int64)[1:][-self.longest :]] for item in items]
+        return padded(seen), Context(torch.tensor([len(each) for each in seen]))
 
     def augment(self, x: Tensor, context: Context, draws: Tensor, detail: float = 1.0) -> tuple[Tensor, Context]:
         """The same histories side by side in fewer rows, so that hardly a step is padding."""

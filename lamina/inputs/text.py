@@ -25,7 +25,7 @@ from lamina.data.raw import PIECE_MARK, FileRaw, PartRaw, Raw, RowRaw, Talk, Zip
 from lamina.data.tables import TABLE_SUFFIXES, TEXT_COLUMNS, cell, find_column, find_text_column, read_table
 from lamina.errors import DataError, ModelFileError, sentence
 from lamina.inputs.base import Input, unusable_by_size
-from lamina.layers import Context, Layer, Tokens, ends
+from lamina.layers import Context, Layer, Tokens, ends, padded
 from lamina.settings import Settings
 
 if TYPE_CHECKING:
@@ -309,8 +309,8 @@ class TextInput(Input):
 
     def collate(self, items: Sequence[np.ndarray] | np.ndarray | Tensor) -> tuple[Tensor, Context]:
         """int64 [N, steps], shorter texts padded with 0, and in the context the length of each."""
-        texts = [torch.from_numpy(np.asarray(item).astype(np.int64)) for item in items]
-        return torch.nn.utils.rnn.pad_sequence(texts, batch_first=True), Context(torch.tensor([len(text) for text in texts]))
+        texts = [np.asarray(item) for item in items]
+        return padded(texts), Context(torch.tensor([len(text) for text in texts]))
 
     def augment(self, x: Tensor, context: Context, draws: Tensor, detail: float = 1.0) -> tuple[Tensor, Context]:
         """The same texts side by side in fewer rows, so that hardly a step is padding."""

@@ -1,6 +1,6 @@
 """The building blocks, each `layer(x, context) -> (x, context)`, each registered under its kind."""
 
-from lamina.layers.base import LAYER_KINDS, Context, Layer, build_layer
+from lamina.layers.base import LAYER_KINDS, Context, Layer, build_layer, padded
 from lamina.layers.borrowed import Onnx
 from lamina.layers.identity import Cosine, Embedding, Flatten, Projection
 from lamina.layers.linear import ACTIVATIONS, FullyConnected, Linear
@@ -58,4 +58,5 @@ __all__ = [
     "build_layer",
     "ends",
     "merge",
+    "padded",
 ]

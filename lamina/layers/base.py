@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -38,6 +39,14 @@ class Context(NamedTuple):
         caches = None if self.caches is None else {name: tuple(t.to(device) for t in kept) for name, kept in self.caches.items()}
         first = [None if value is None else value.to(device, non_blocking=True) for value in self[:3]]
         return Context(first[0], first[1], first[2], caches)
+
+
+def padded(rows: Sequence[Sequence[int] | np.ndarray], value: int = 0) -> Tensor:
+    """int64 [N, most steps], `value` beyond the end of each. Filled in NumPy: one tensor, not one for each row."""
+    made = np.full((len(rows), max(map(len, rows), default=0)), value, np.int64)
+    for place, row in zip(made, rows, strict=True):
+        place[: len(row)] = row
+    return torch.from_numpy(made)
 
 
 class Layer(nn.Module):

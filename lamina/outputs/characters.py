@@ -13,10 +13,10 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from lamina.errors import ModelFileError, sentence
-from lamina.layers import Context, Layer, Linear
+from lamina.layers import Context, Layer, Linear, padded
 from lamina.metrics import edits
 from lamina.outputs.base import Answer, Output, Progress
 from lamina.outputs.beam import aligned, best_path, search
@@ -92,7 +92,7 @@ class CharactersOutput(Output):
 
     def collate(self, targets: Sequence[Any]) -> Tensor:
         """int64 [N, most letters], -1 beyond the end of each."""
-        return nn.utils.rnn.pad_sequence([torch.tensor(each, dtype=torch.int64) for each in targets], batch_first=True, padding_value=-1)
+        return padded(targets, -1)
 
     def head(self, width: int) -> Layer:
         return Linear(width, len(self.letters) + 1)

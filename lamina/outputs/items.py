@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lamina.errors import ModelFileError, sentence
-from lamina.layers import Context, Layer, TokenHead
+from lamina.layers import Context, Layer, TokenHead, padded
 from lamina.losses import NOTHING, projected_cross_entropy
 from lamina.metrics import LISTED, gain_at
 from lamina.outputs.base import Output, Progress
@@ -76,10 +76,7 @@ class ItemsOutput(Output):
 
     def collate(self, targets: Sequence[Any]) -> Tensor:
         """int64 [N, most], NOTHING beyond the end of each."""
-        made = np.full((len(targets), max(map(len, targets))), NOTHING, np.int64)
-        for row, each in zip(made, targets, strict=True):
-            row[: len(each)] = each
-        return torch.from_numpy(made)
+        return padded(targets, NOTHING)
 
     def head(self, width: int) -> Layer:
         return TokenHead(width, self.count, self.tied)
