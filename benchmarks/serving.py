@@ -15,12 +15,14 @@ import struct
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import urllib.request
 import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 
@@ -33,6 +35,7 @@ from benchmarks.common import DATA, run_lamina
 SIDE = 32
 HOST = "127.0.0.1"
 READY_SECONDS = 60
+SETTLED = 30
 FAULTS = ("bomb", "cut", "slow", "type", "head")
 
 
@@ -338,58 +341,80 @@ async def _endpoint(port: int, process: subprocess.Popen, seconds: float) -> dic
 
 
 def watched(options: argparse.Namespace) -> dict[str, Any]:
-    """A training of Fashion-MNIST (0.15 epochs) with a page that somebody watches and without one, alternately (--rounds pairs, 3): seconds
-    by which its first quarter took longer, the first looks in it; how much longer each step took afterwards; and what both are of ten
-    minutes."""
-    later, slower = [], []
-    with tempfile.TemporaryDirectory() as folder:
-        for number in range(options.rounds or 3):
-            order = (False, True) if number % 2 else (True, False)
-            took = {shown: _train_watched(Path(folder) / f"{number}-{shown}", shown, number) for shown in order}
-            later.append(took[True][0] - took[False][0])
-            slower.append(took[True][1] / took[False][1] - 1)
-    first, afterwards = statistics.median(later), statistics.median(slower)
+    """A training of Fashion-MNIST (--minutes 2) with its page open in a browser on the same machine: seconds for which the training stood
+    still to be looked at, and the CPU seconds of the server and of the browser, for those are taken from it. What they are of ten minutes
+    is reckoned: there are as many looks then, and the rest goes on as after the first SETTLED seconds. Paired trainings tell nothing on a
+    machine whose speed changes by a tenth from one to the next."""
+    from lamina.explain import Watcher
+
+    looks: list[float] = []
+
+    def timed(name: str) -> Any:
+        own = getattr(Watcher, name)
+
+        def call(*given: Any) -> Any:
+            begun = time.perf_counter()
+            found = own(*given)
+            looks.append(time.perf_counter() - begun)
+            return found
+
+        return mock.patch.object(Watcher, name, call)
+
+    with tempfile.TemporaryDirectory() as folder, timed("look"), timed("layers"):
+        spent = _train_watched(Path(folder), options.minutes or 2.0)
+    settled = next(row for row in spent if row[0] >= SETTLED)
+    later = [now - then for now, then in zip(spent[-1], settled, strict=True)]
+    server, browser = (settled[each] + later[each] / later[0] * (600 - SETTLED) for each in (1, 2))
     return {
-        "seconds at the beginning": first, "longer afterwards": afterwards, "of ten minutes": first / 600 + afterwards,
-        "each": {"seconds at the beginning": later, "longer afterwards": slower},
+        "looks": {"n": len(looks), "seconds": sum(looks), "longest": max(looks)},
+        "cpu seconds": {"server": spent[-1][1], "browser": spent[-1][2], "after": spent[-1][0]},
+        "of ten minutes": (sum(looks) + server) / 600, "the same with the browser": (sum(looks) + server + browser) / 600,
     }  # fmt: skip
 
 
-def _train_watched(place: Path, shown: bool, seed: int) -> tuple[float, float]:
-    """(seconds until a quarter of the steps was made, seconds of each step from then on)."""
-    import threading
-
+def _train_watched(place: Path, minutes: float) -> list[tuple[float, float, float]]:
+    """(seconds, CPU seconds of the server, of the browser until then) as the training goes."""
+    from lamina.pipeline import train
     from lamina.screen import Screen
     from lamina.serve.watched import Page
-    from lamina.training.events import read_events
 
-    page, runs = Page(Screen(quiet=True)), []
+    page, over, spent = Page(Screen(quiet=True)), threading.Event(), [(0.0, 0.0, 0.0)]
+    browsers: list[subprocess.Popen] = []
 
     def begin(run: Path) -> None:
-        runs.append(run)
-        if shown:
-            page.open(run)
-            threading.Thread(target=hear, args=(run.name,), daemon=True).start()
+        page.open(run)
+        command = ["chromium", "--headless=new", "--no-sandbox", f"--user-data-dir={place / 'browser'}", "--remote-debugging-port=0"]
+        browsers.append(subprocess.Popen([*command, page.address], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL))
+        threading.Thread(target=count, daemon=True).start()
 
-    def hear(name: str) -> None:
-        for _ in range(300):
-            try:
-                with urllib.request.urlopen(f"{page.address}runs/{name}/events") as stream:
-                    while stream.readline():
-                        pass
-                return
-            except OSError:
-                time.sleep(0.1)
+    def count() -> None:
+        assert page.server is not None
+        begun, server, browser = time.perf_counter(), page.server.pid, browsers[0].pid
+        while not over.wait(1):
+            spent.append((time.perf_counter() - begun, _cpu_seconds(server), _cpu_seconds(browser)))
 
-    from lamina.pipeline import train
-
-    train("sample:fashion-mnist", epochs=0.15, seed=seed, verdict_share=0.0, out=place / "m.lamina", runs=place / "runs", watch=begin)
+    settings = {"minutes": minutes, "verdict_share": 0.0, "out": place / "m.lamina", "runs": place / "runs"}
+    train("sample:fashion-mnist", watch=begin, **settings)
+    over.set()
     page.close()
-    events = list(read_events(runs[0] / "events.jsonl"))
-    steps = [(event["time"], event["step"]) for event in events if event["event"] == "stepped"]
-    quarter = next(moment for moment, step in steps if 4 * step >= steps[-1][1])
-    made = steps[-1][1] - next(step for moment, step in steps if moment == quarter)
-    return quarter - next(event["time"] for event in events if event["event"] == "started"), (steps[-1][0] - quarter) / made
+    for each in browsers:
+        each.terminate()
+        each.wait()
+    return spent
+
+
+def _cpu_seconds(process: int) -> float:
+    """Of the process and all that it started, directly or not, and that are still there."""
+    parents, ticks = {}, {}
+    for file in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            fields = file.read_text().rpartition(")")[2].split()
+            parents[int(file.parent.name)], ticks[int(file.parent.name)] = int(fields[1]), int(fields[11]) + int(fields[12])
+
+    def own(each: int) -> bool:
+        return each == process or (each in parents and own(parents[each]))
+
+    return sum(spent for each, spent in ticks.items() if own(each)) / os.sysconf("SC_CLK_TCK")
 
 
 # ---------------------------------------------------------------- exports

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -10,6 +11,8 @@ from lamina.layers.base import Context, Layer
 from lamina.layers.byhand import dropped
 
 LARGEST = 20_001
+SPARSE = 16
+"""Where fewer than one signal in so many is not 0, their rows are looked up in training, not multiplied."""
 
 
 class Columns(Layer):
@@ -61,7 +64,8 @@ class Columns(Layer):
             parts.append(x[:, self.flags].isnan().float())
         for place, size in enumerate(self.sizes):
             if size:
-                parts.append(F.one_hot(x[:, place].long().clamp(0, size - 1), size).float())
+                chosen = x[:, place, None].long().clamp(0, size - 1)
+                parts.append(x.new_zeros((len(x), size)).scatter(1, chosen, 1.0))
         return torch.cat(parts, 1), context
 
 
@@ -87,10 +91,22 @@ class Pairs(Layer):
             nn.init.normal_(self.rows.weight, std=0.1 * width**-0.5)
 
     def forward(self, x: Tensor, context: Context) -> tuple[Tensor, Context]:
-        summed = self.rows(x)
-        squares = F.linear(x.square(), self.rows.weight.square())
+        summed, squares = self._looked_up(x) if self.training and not x.requires_grad and x.device.type == "cpu" else self._multiplied(x)
         found = torch.cat([summed, (summed.square() - squares) / 2], 1)
         return dropped(found, self.dropout, self.training), context
+
+    def _multiplied(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return self.rows(x), F.linear(x.square(), self.rows.weight.square())
+
+    def _looked_up(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """The same, of the signals that are not 0 alone: of thousands of categories one a column is."""
+        places = torch.from_numpy(np.flatnonzero((x != 0).numpy()))  # a tenth of the time of nonzero()
+        if SPARSE * len(places) > x.numel():
+            return self._multiplied(x)
+        example, signal = places // x.shape[1], places % x.shape[1]
+        each = self.rows.weight.t().index_select(0, signal) * x[example, signal, None]
+        empty = each.new_zeros((len(x), self.width))
+        return empty.index_add(0, example, each), empty.index_add(0, example, each.square())
 
 
 class Dense(Layer):

@@ -14,6 +14,8 @@ from lamina.training.plan import Plan
 
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
 NEWTON_SCHULZ_STEPS = 3
+WIDE = 4
+"""From so many times as wide as high on a matrix is made orthogonal through the square matrix of its rows."""
 BETAS, EPSILON = (0.9, 0.95), 1e-10
 """Of AdamW."""
 LARGEST_TOGETHER = 1 << 18
@@ -114,12 +116,22 @@ def orthogonal(matrix: Tensor, products: torch.dtype = torch.float32, together: 
     x = x.mT if upright else x
     x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)
     a, b, c = NEWTON_SCHULZ
-    for _ in range(NEWTON_SCHULZ_STEPS):
+    if x.is_cuda or x.shape[-1] < WIDE * x.shape[-2]:
+        for _ in range(NEWTON_SCHULZ_STEPS):
+            product = x @ x.mT
+            if x.is_cuda:  # the same in three kernels instead of eight
+                x = torch.addmm(x, torch.addmm(product, product, product, beta=b, alpha=c), x, beta=a)
+            else:
+                x = a * x + (b * product + c * product @ product) @ x
+    else:  # what each step multiplies x by is a polynomial of x @ x.mT: the small square matrices are multiplied, x once
         product = x @ x.mT
-        if x.is_cuda:  # the same in three kernels instead of eight
-            x = torch.addmm(x, torch.addmm(product, product, product, beta=b, alpha=c), x, beta=a)
-        else:
-            x = a * x + (b * product + c * product @ product) @ x
+        usual = a * torch.eye(product.shape[-1], dtype=x.dtype)
+        made = usual
+        for number in range(NEWTON_SCHULZ_STEPS):
+            factor = usual + b * product + c * product @ product
+            made = factor @ made if number else factor
+            product = factor @ product @ factor
+        x = made @ x
     return (x.mT if upright else x).reshape(matrix.shape).to(matrix.dtype)
 
 

@@ -46,8 +46,7 @@ def _network(input: Input, output: Output, size: int, x: Tensor) -> Network:
         return Network([*phrase_net(input.count, size, input.longest), ("head", output.head(2 * size))])
     first = input.layer(x)
     if isinstance(first, Columns):
-        pairs = max(first.sizes) > MANY  # users and items, streets, part numbers: what counts is who meets whom
-        return Network([("input", first), *dense_net(first.outputs, size, pairs), ("head", output.head(size))])
+        return Network([("input", first), *dense_net(first.outputs, size, _in_pairs(input)), ("head", output.head(size))])
     if isinstance(first, LogMel):
         hidden = sound_net(first.bands, size)
         return Network([("input", first), *hidden, ("head", output.head(sound_net_outputs(hidden, first.bands)))])
@@ -57,12 +56,18 @@ def _network(input: Input, output: Output, size: int, x: Tensor) -> Network:
     return Network([("input", first), *hidden, ("head", output.head(conv_net_outputs(hidden)))])
 
 
+def _in_pairs(input: Input) -> bool:
+    """Whether the rows tell of users and items, streets, part numbers: what counts is who meets whom."""
+    return isinstance(input, VectorInput) and any(names is not None and len(names) >= MANY for names in input.categories)
+
+
 def _recipe(examples: int, input: Input) -> Recipe:
     """More examples: larger batches, fewer epochs. Tuned on validation parts only (docs/log.md)."""
     if isinstance(input, TextInput):
         return _recipe_for_texts(examples)
     batch = 32 if examples < 500 else 64 if examples < 4_000 else 128 if examples < 20_000 else 256
     epochs = 60 if examples < 500 else 24 if examples < 4_000 else 16 if examples < 20_000 else 10
+    epochs = max(epochs, 20 if _in_pairs(input) else 0)  # each user and each item is met seldom
     size = 32 if examples < 4_000 else 48 if examples < 20_000 else 64
     return Recipe(
         epochs,
