@@ -93,6 +93,16 @@ def test_orthogonal_update():
     assert torch.allclose(orthogonal(10 * matrix), orthogonal(matrix), atol=1e-4)
 
 
+def test_orthogonal_update_of_wide_and_tall_matrices(monkeypatch):
+    """Through the square of the rows it is the same, alone and with others."""
+    torch.manual_seed(0)
+    matrices = [torch.randn(shape) for shape in [(16, 400), (400, 16), (16, 400), (32, 16, 3, 3)]]
+    through = [*map(orthogonal, matrices), *orthogonal_all(matrices)]
+    monkeypatch.setattr("lamina.training.optimizer.WIDE", float("inf"))
+    for one, made in zip(2 * [orthogonal(matrix) for matrix in matrices], through, strict=True):
+        assert torch.allclose(made, one, atol=1e-5) and 0.3 < torch.linalg.svdvals(made.reshape(len(made), -1)).max() < 1.3
+
+
 def test_orthogonal_updates_together():
     """Many matrices at once give what each gives alone, in the order they came in, whatever their shapes."""
     torch.manual_seed(0)

@@ -185,6 +185,27 @@ def test_pairs_are_the_products_added_up():
     assert torch.allclose(found[:, :3], x @ rows, atol=1e-6) and torch.allclose(found[:, 3:], wanted, atol=1e-5)
 
 
+def test_pairs_of_many_signals_are_looked_up_in_training():
+    """Where nearly all signals are 0: the same sums, pairs and gradients, whether a row has some, none or all of them."""
+    from lamina.layers import Pairs
+
+    torch.manual_seed(0)
+    layer, weight = Pairs(600, 5).train(), torch.randn(4, 10)
+    x = torch.zeros(4, 600)
+    x[0, [3, 599]], x[1, 3], x[3, 7] = torch.tensor([1.0, -2.0]), 0.5, 1.0
+    answers, gradients = [], []
+    for given in (x, x.clone().requires_grad_(True)):  # only what needs no gradient is looked up
+        layer.zero_grad()
+        found = layer(given, Context())[0]
+        (found * weight).sum().backward()
+        answers.append(found.detach())
+        gradients.append(layer.rows.weight.grad.clone())
+    assert torch.allclose(*answers, atol=1e-6) and torch.allclose(*gradients, atol=1e-6)
+    assert not answers[0][2].any() and gradients[0].abs().sum(0).nonzero().flatten().tolist() == [3, 7, 599]
+    dense = torch.randn(4, 600)
+    assert torch.allclose(layer(dense, Context())[0], layer.eval()(dense, Context())[0], atol=1e-5)
+
+
 def test_many_categories_that_are_often_seen_are_each_their_own():
     often = [f"user {number % 300}" for number in range(3_000)]
     rare = [f"ticket {number // 2}" for number in range(3_000)]
