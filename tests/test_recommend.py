@@ -75,6 +75,16 @@ def test_order_is_learned_and_the_verdict_says_so(shop):
     assert "i7" in up and "i5" in down
 
 
+def test_the_untrained_network_is_judged_by_the_loss_of_training(shop):
+    """Else the doctor compares a cross-entropy with what is missing to an NDCG of 1, and finds every rate too high."""
+    folder, model = shop
+    events = [json.loads(line) for line in next((folder / "runs").glob("*/events.jsonl")).read_text().splitlines()]
+    before = next(event for event in events if event["event"] == "before")
+    checks = [event["loss"] for event in events if event["event"] == "checked"]
+    assert before["loss"] == pytest.approx(math.log(ITEMS + 1), abs=0.5) and checks and max(checks) <= 1
+    assert "rate too high" not in json.dumps(model.card)
+
+
 def test_lists_by_title_with_reasons_and_without_history(shop):
     _, model = shop
     found = model.recommend("Film 03, Film 04, Film 05 (1990)", top=5, because=1)

@@ -45,6 +45,8 @@ class Output(ABC):
     """The named layer that answers come from."""
     measured: ClassVar[bool] = False
     """Whether what is kept of an example is how it was met (`met`) rather than what the network put out."""
+    checked: ClassVar[str] = "loss"
+    """What checks during training find of held-out examples, less being better: another name where it is not the loss of training."""
     seconds_each: ClassVar[float] = 0.0
     """What making an answer of the network's values takes beside the network, where that is more than nothing."""
     reported: ClassVar[int] = 0

@@ -53,6 +53,7 @@ class ItemsOutput(Output):
 
     kind: ClassVar[str] = "items"
     measured: ClassVar[bool] = True
+    checked: ClassVar[str] = "1 - NDCG@10"
     reported: ClassVar[int] = 2
 
     count: int = 0

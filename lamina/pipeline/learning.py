@@ -215,7 +215,9 @@ def _leg(
                 screen.say(f"Before      {score}loss {event.loss:.3f}{clueless}")
             elif isinstance(event, Checked):
                 score = f"score {percent(event.score)} %, " if event.score is not None else ""
-                screen.say(f"Check       step {event.step} of {plan.total(leg)}: {score}loss {event.loss:.3f} on validation")
+                screen.say(
+                    f"Check       step {event.step} of {plan.total(leg)}: {score}{feed.output.checked} {event.loss:.3f} on validation"
+                )
                 if prepared.task.sample is not None:
                     screen.say(f"            {prepared.task.sample(network, feed.input)}")
             elif isinstance(event, Decided) and leg == plan.legs[0]:

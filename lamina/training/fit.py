@@ -267,15 +267,16 @@ class _Driver:
 
     # ------------------------------------------------------------ checks
 
-    def _evaluate(self, examples: Sequence[int], disguised: bool = False, together: bool | None = None) -> tuple[float, float | None]:
+    def _evaluate(self, examples: Sequence[int], disguised: bool = False, trained: bool = False) -> tuple[float, float | None]:
         """(loss, score) on `examples`, each once, at the resolution and in the number format that training uses now. Of answers that are
-        judged together the loss is what is missing to the best score, unless `together` is False and the examples are training ones.
+        judged together the loss is what is missing to the best score, and of others what Output.checked says; where the examples are
+        `trained` on it is the loss of training.
 
         `disguised`: with the doubted augmentation.
         """
         detail = self.plan.detail(self.work.leg, max(0, self.done - 1))
         found: list[Tensor] = []
-        scored, together = True, self.output.together if together is None else together
+        scored, together, measured = True, self.output.together and not trained, self.output.measured and not trained
         values: list[Tensor] = []
         targets: list[Tensor] = []
         end = Progress(torch.ones((), device=self.feed.device), torch.zeros((), device=self.feed.device))
@@ -288,13 +289,13 @@ class _Driver:
                     targets.append(batch.target.cpu())
                     continue
                 hidden, context = self.network.hidden(x, context)
-                if self.output.measured:  # in pieces: all logits of a check at once may not fit
+                if measured:  # in pieces: all logits of a check at once may not fit
                     met = self.output.met(x, hidden, self.network.head, batch.target, context).sum(0)
                     found.append(torch.stack([met[0], met[1], torch.zeros_like(met[0])]))
                     scored = False
                     continue
                 loss_sum, n = self.output.loss(hidden, self.network.head, batch.target, context, end)
-                hits = self.output.right(self.network.head(hidden, context)[0], batch.target, context)
+                hits = None if trained else self.output.right(self.network.head(hidden, context)[0], batch.target, context)
                 scored = scored and hits is not None
                 right = hits.sum() if hits is not None else torch.zeros_like(n)
                 kind = torch.promote_types(loss_sum.dtype, torch.float32)
@@ -320,9 +321,9 @@ class _Driver:
         """Score and loss of the untrained network, beside those of a clueless guess; on some training examples where none are held out."""
         examples = self._looked_at()
         loss, score = self._evaluate(examples)
-        if self.output.together:  # training has no loss for people whom it does not know
+        if self.output.together or self.output.checked != "loss":  # held-out examples have no loss of training
             known = self.work.train[:: max(1, len(self.work.train) // LOOKED_AT)].tolist()
-            loss = self._evaluate(known, together=False)[0]
+            loss = self._evaluate(known, trained=True)[0]
         clueless = self.output.clueless([self.feed.targets[index] for index in examples])
         self.tell(Before(self.work.leg, score, loss, clueless[0] if clueless else None, clueless[1] if clueless else None))
 
