@@ -243,6 +243,20 @@ def test_words_that_are_known_win_where_the_sound_is_unsure():
     assert "".join(letters[each - 1] for each in best_path(chances)) == "bad rood" and text == "bad road"
 
 
+@pytest.mark.parametrize(("said", "words_count"), [("bad road", True), ("bad rood", False)])
+def test_words_count_where_they_make_what_was_said_likelier(said, words_count):
+    """Though the likeliest letters are right already: on few recordings nothing else tells whether words help."""
+    letters = (" ", *sorted("abdeior"))
+    output = CharactersOutput(letters=letters, sentences=Sentences.counted(["bad road"] * 20 + ["bad idea"] * 5))
+    values = torch.full((1, 16, len(letters) + 1), -9.0)
+    for step, letter in zip(range(0, 16, 2), output.encode(said), strict=True):
+        values[0, step, letter], values[0, step + 1, 0] = -0.1, -0.01
+    values[0, 12, output.encode("o" if said == "bad road" else "a")[0]] = -0.5
+    assert output.text(best_path(values[0].log_softmax(-1).numpy())) == said
+    chosen = output.calibrate(values, output.collate([output.encode(said)]), None)
+    assert (chosen.weight > 0) == words_count and chosen.decode(values, Context())[0].label == said
+
+
 def test_pauses_are_one_space():
     chances = np.log(np.random.default_rng(0).dirichlet([1.0, 4.0, 1.0], 40))  # mostly spaces
     found = search(chances, (" ", "a"), Sentences.counted(["a a", "a"]), 0.5, 0.0)
