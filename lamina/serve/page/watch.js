@@ -1,7 +1,6 @@
 // A training as it goes: its curves, its network, what it sees at its moments, one step in slow motion; pause, stop and keep.
 import { COLORS, curves, filter, made, network, picture, scatter, short, table } from "/page/draw.js";
 
-const BETWEEN_DRAWINGS = 2000; // milliseconds: drawing takes a core that trains
 const wait = (milliseconds) => new Promise((done) => setTimeout(done, milliseconds));
 const still = () => matchMedia("(prefers-reduced-motion: reduce)").matches;
 const minutes = (seconds) => (seconds < 90 ? `${Math.max(0, Math.round(seconds))} s` : `${(seconds / 60).toFixed(1)} minutes`);
@@ -11,7 +10,7 @@ export function watch(first, { told, ask, json, stream, button, over }) {
   const now = made("p", { className: "large" }), ends = made("p", { className: "soft" }), lossPlace = made("div"), scorePlace = made("div");
   const layersPlace = made("div", { className: "scroll", tabIndex: 0, role: "region", ariaLabel: "The network's layers" }), moment = made("div"), motion = made("p", { className: "motion" });
   motion.setAttribute("role", "status");
-  let run = first, loss = [], held = [], score = [], begun = null, latest = null, look = null, shownLooks = 0, paused = false, drawn = false, redrawn = 0, alive = true, moving = false;
+  let run = first, loss = [], held = [], score = [], begun = null, latest = null, look = null, shownLooks = 0, paused = false, drawn = false, alive = true, moving = false;
 
   const pause = button("Pause", async () => { await ask(here("/control"), json({ action: paused ? "go-on" : "pause" })); paused = !paused; pause.textContent = paused ? "Go on" : "Pause"; });
   const stop = button("Stop and keep", async () => { await ask(here("/control"), json({ action: "stop" })); ends.textContent = "It ends soon: the rate falls to 0, then the network is tested and saved."; });
@@ -20,13 +19,12 @@ export function watch(first, { told, ask, json, stream, button, over }) {
 
   function redraw() {
     drawn = false;
-    redrawn = Date.now();
     const most = latest?.steps ?? run.plan.steps ?? null;
     lossPlace.replaceChildren(curves([{ name: "loss", color: COLORS[0], points: loss }, { name: "held out", color: COLORS[1], points: held, dots: true }], { label: `Loss by step${loss.length ? `, now ${short(loss.at(-1)[1])}` : ""}`, bottom: 0, most }));
     scorePlace.replaceChildren(curves([{ name: "score", color: COLORS[2], points: score, dots: true }], { label: `Score on held-out examples by step${score.length ? `, now ${(100 * score.at(-1)[1]).toFixed(1)} %` : ""}`, bottom: 0, top: 1, most }));
     scorePlace.hidden = !score.length;
   }
-  const soon = () => { if (!drawn) { drawn = true; setTimeout(() => requestAnimationFrame(redraw), Math.max(0, redrawn + BETWEEN_DRAWINGS - Date.now())); } };
+  const soon = () => { if (!drawn) { drawn = true; requestAnimationFrame(redraw); } };
 
   function hear(event) {
     if (event.event === "started") { loss = []; held = []; score = []; latest = { ...event }; begun = null; now.textContent = event.leg === "final" ? "It learns." : `It learns (${event.leg}).`; }
