@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ from lamina.errors import DataError, UsageError
 from lamina.explain import CHECKS, Evidence, diagnose
 from lamina.explain.doctor import Unknown, bf16_trouble, dead_units, different_sources, saturation, vanishing_gradient
 from lamina.inputs import ImageInput
-from lamina.layers import Context, FullyConnected, Linear
+from lamina.layers import Context, Dense, FullyConnected, Linear, Pairs
 from lamina.networks import Network
 from lamina.outputs import ClassesOutput
 from lamina.training.snapshots import Snapshot, write_snapshot
@@ -84,6 +85,15 @@ def test_vanishing_gradient():
         assert (found is not None) == faulty
     with pytest.raises(Unknown):  # without snapshots nothing is known
         vanishing_gradient(seen(stack("sigmoid", 10)))
+
+
+def test_rows_that_few_examples_meet_have_small_gradients():
+    """Of users and items each step meets a few: a small gradient of all their rows is no fault, of another first layer it is."""
+    gradients = {"first": 1e-7, "hidden": 1.0, "head": 1.0}
+    for layer, faulty in ((Pairs(600, 4), False), (Dense(600, 8), True)):
+        network = Network([("first", layer), ("hidden", Dense(8, 8)), ("head", Linear(8, 1))])
+        found = vanishing_gradient(SimpleNamespace(network=network, gradients=gradients))
+        assert (found is not None) == faulty
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ from torch import Tensor
 from lamina.classical.fit import PENALTIES, Few, deal_out, fit_scale
 from lamina.data.batches import Batch, Feed
 from lamina.explain.layers import BATCH, is_trained, length_of, readable
-from lamina.layers import Context, Tokens
+from lamina.layers import Context, Pairs, Tokens
 from lamina.metrics import mean_recall, wilson_interval
 from lamina.networks import Network
 from lamina.outputs import CharactersOutput, ClassesOutput, Progress
@@ -257,7 +257,7 @@ def saturation(seen: Evidence) -> Diagnosis | None:
 def vanishing_gradient(seen: Evidence) -> Diagnosis | None:
     if len(seen.gradients) < 3:
         raise Unknown
-    tables = [] if seen.network is None else [layer.name for layer in seen.network.stack if isinstance(layer, Tokens)]
+    tables = [] if seen.network is None else [layer.name for layer in seen.network.stack if isinstance(layer, Tokens | Pairs)]
     (first, gradient), *others = (
         (name, each) for name, each in seen.gradients.items() if name not in tables
     )  # of a table few rows are met
