@@ -74,6 +74,21 @@ class Sentences:
         unseen = LETTER * len(word) if word != BEGIN and (word,) not in counts[0] else 0.0
         return math.log(found) + unseen
 
+    @functools.cached_property
+    def _begun(self) -> dict[str, float]:
+        """By how words begin: the most that one of them is worth, whatever stands before it."""
+        best: dict[str, float] = {}
+        for word in (run[0] for run, _ in self.runs if len(run) == 1 and run[0] != BEGIN):
+            value = self.chance(word, ())
+            for end in range(1, len(word) + 1):
+                best[word[:end]] = max(value, best.get(word[:end], value))
+        return best
+
+    def begun(self, letters: str) -> float:
+        """Natural logarithm of the most that a word which begins with `letters` is worth: so a search does not put off what a word costs
+        until it ends (Ortmanns et al. 1996, https://doi.org/10.1109/ICSLP.1996.607215)."""
+        return self._begun[letters] if letters in self._begun else self.chance(letters, ())
+
     def state(self) -> list[list[Any]]:
         return [[" ".join(run), count] for run, count in self.runs]
 
