@@ -243,6 +243,25 @@ def test_words_that_are_known_win_where_the_sound_is_unsure():
     assert "".join(letters[each - 1] for each in best_path(chances)) == "bad rood" and text == "bad road"
 
 
+def test_a_search_does_not_put_off_what_words_cost():
+    """Where letters are unsure and pauses weak, words run together would win while the search goes on, for they have not ended yet."""
+    sentences = Sentences.counted(["four nine two six"] * 9 + ["two six four nine", "nine four six two"])
+    letters = (" ", *sorted(set("fournietwsx")))
+    row = {letter: number + 1 for number, letter in enumerate(letters)}
+    steps, told = [], "two six four nine two six two four nine six"
+    for place, letter in enumerate(told):
+        step = np.full(len(letters) + 1, 1e-6)
+        step[0] = 0.6 if letter == " " else 0.01
+        step[row[letter]] = 0.4 if letter == " " else 0.5
+        if letter != " ":
+            for other in (3, 5):  # which it sounds like
+                step[1 + (row[letter] + place + other) % (len(letters) - 1) + 1] += 0.25
+        steps += [step, np.r_[1.0, np.full(len(letters), 1e-6)]]
+    chances = np.log(np.array(steps) / np.sum(steps, 1, keepdims=True))
+    assert search(chances, letters, sentences, 0.7, 1.0)[0].text == told
+    assert sentences.begun("fo") == sentences.begun("four") == sentences.chance("four", ()) > sentences.begun("fon")
+
+
 @pytest.mark.parametrize(("said", "words_count"), [("bad road", True), ("bad rood", False)])
 def test_words_count_where_they_make_what_was_said_likelier(said, words_count):
     """Though the likeliest letters are right already: on few recordings nothing else tells whether words help."""
