@@ -20,7 +20,7 @@ from lamina.data.cache import Decoded
 from lamina.errors import DataError, UsageError
 from lamina.explain import replay, seen_filters, telling_units
 from lamina.inputs import ImageInput
-from lamina.layers import Context, Convolution, GlobalPool, Linear, Standardize
+from lamina.layers import Context, Convolution, GlobalPool, Linear, LogMel, Standardize, Subsample
 from lamina.networks import Network
 from lamina.outputs import ClassesOutput
 from lamina.training.snapshots import FOLDER, MOMENTS, Snapshot, moments_for, put_snapshot, read_snapshots, snapshots_of, write_snapshot
@@ -114,6 +114,20 @@ def test_filters_lie_on_the_raw_numbers():
         ratio = values[unit][own[unit] != 0] / own[unit][own[unit] != 0]
         assert np.allclose(ratio, ratio[0], rtol=1e-4) and ratio[0] > 0
     assert seen_filters(network, PICTURES, Context(), [1])["units"] == [1]
+
+
+def test_filters_of_sounds_lie_on_their_picture():
+    """Their filters have pitches and moments, the high pitches on top; the length of a recording changes nothing."""
+    network = Network([("heard", LogMel(8_000, 20)), ("one", Subsample(20, 4, 6)), ("answer", Linear(6, 3))])
+    sounds = torch.randint(-3_000, 3_000, (2, 16_000), generator=torch.Generator().manual_seed(0)).short()
+    with torch.no_grad():
+        network.layers["one"].out.weight[0] = 0.0
+        network.layers["one"].out.weight[0, 4] = 1.0  # unit 0 hears the highest pitches alone
+    found = np.array(seen_filters(network, sounds, Context(torch.tensor([16_000, 16_000])))["values"])
+    assert found.shape == (6, 1, 20, 7)
+    assert np.abs(found[0, 0, :7]).max() > 0 and not found[0, 0, 7:].any()
+    shorter = np.array(seen_filters(network, sounds[:, :8_000], Context(torch.tensor([8_000, 8_000])))["values"])
+    assert shorter.shape == found.shape
 
 
 def test_telling_units_and_what_moves_them():

@@ -9,13 +9,15 @@ import torch
 from torch import Tensor
 
 from lamina.explain.layers import is_trained, middle_of, touched, vary
-from lamina.layers import Context, Layer
+from lamina.layers import Context, Layer, LogMel
 from lamina.networks import Network
 
 SHOWN = 32
 FAINT = 0.01
 """Units that answer less than this share of the strongest are left out: few chance answers look choosy."""
 BATCH = 64
+LONGEST = 64
+"""Frames of a recording on which filters are looked for: they reach over a few."""
 
 
 def first_filters(network: Network) -> dict[str, Any]:
@@ -32,18 +34,23 @@ def first_filters(network: Network) -> dict[str, Any]:
 def seen_filters(
     network: Network, x: Tensor, context: Context, units: Sequence[int] | None = None, most: int | None = SHOWN
 ) -> dict[str, Any]:
-    """{layer, units, values [units, channels, rows, columns]}: the filters of the first trained layer as if they lay on the raw numbers.
+    """{layer, units, values [units, channels, rows, columns]}: the filters of the first trained layer as if they lay on the input.
 
-    That is how each of its middle units answers to a little more of each number of a plain input, the mean of x [N, ...]. Empty where raw
-    values have no places in rows and columns.
+    That is how each of its middle units answers to a little more of each number of a plain input, the mean of x [N, ...]. Of sounds the
+    input is their picture, high pitches on top. Empty where values have no places in rows and columns.
     """
     layer = next((layer for layer in network.eval().stack if is_trained(layer)), None)
     leaf, layers, context = vary(network, x, context)
     if layer is None or leaf.ndim != 4 or layer not in layers:
         return {}
+    heard = isinstance(network.stack[0], LogMel)
+    if heard:
+        leaf = leaf.permute(0, 2, 3, 1)  # bands, frames and one channel, as pictures have theirs
+        if context.lengths is not None:  # recordings may have any length
+            leaf, context = leaf[:, :, :LONGEST], context._replace(lengths=context.lengths.clamp_max(LONGEST))
     plain = leaf.mean((0, 1, 2), keepdim=True).expand(1, *leaf.shape[1:]).clone().requires_grad_(True)
     with torch.enable_grad():
-        signals, now = plain, context.first(1)
+        signals, now = plain.permute(0, 3, 1, 2) if heard else plain, context.first(1)
         for each in layers[: layers.index(layer) + 1]:
             signals, now = each(signals, now)
         middle = middle_of(signals, now)[0]
@@ -51,6 +58,7 @@ def seen_filters(
         grads = torch.stack([torch.autograd.grad(middle[unit], plain, retain_graph=True)[0][0] for unit in chosen])
     (top, bottom), (left, right), _ = touched(grads.abs().sum(0))
     values = grads[:, top:bottom, left:right].permute(0, 3, 1, 2)
+    values = values.flip(2) if heard else values
     return {"layer": layer.name, "units": chosen, "values": values.tolist()} if values.numel() else {}
 
 

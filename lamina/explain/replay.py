@@ -31,7 +31,7 @@ class Frame:
     step: int
     fraction: float
     filters: list[Any]
-    """[FILTERS, channels, rows, columns] of the first trained layer, as if they lay on the raw numbers; empty where there are none."""
+    """[FILTERS, channels, rows, columns] of the first trained layer, as if they lay on the input; empty where there are none."""
     score: float | None
     """What a straight line reads after the last hidden layer, on held-out examples, with its 95 % interval …"""
     low: float | None

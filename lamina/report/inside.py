@@ -101,7 +101,7 @@ def _seen(seen: dict[str, Any]) -> str:
     if not seen:
         return ""
     words = (
-        f"The filters of {text(seen['layer'])}, the first trained layer, as if they lay on the raw numbers: what its units answer to, "
+        f"The filters of {text(seen['layer'])}, the first trained layer, as if they lay on the input: what its units answer to, "
         "near a plain input."
     )
     pictures = "".join(f'<img src="{filter_picture(values)}" alt="">' for values in seen["values"])
@@ -186,7 +186,7 @@ def _replay(found: dict[str, Any]) -> str:
             f'<li><img src="{mosaic(frame["filters"])}" alt="filters at step {frame["step"]}"><span>step {frame["step"]}</span></li>'
             for frame in frames
         )
-        words = f"{len(frames[0]['filters'])} filters of {text(replay['layer'])} that changed most, as if they lay on the raw numbers."
+        words = f"{len(frames[0]['filters'])} filters of {text(replay['layer'])} that changed most, as if they lay on the input."
         parts.append(f"<p class='soft'>{words}</p><ul class='strip'>{items}</ul>")
     if frames[0]["places"]:
         caption = "The map after the last hidden layer, and what a straight line reads there."

@@ -212,7 +212,7 @@ class Atlas(BaseModel):
 
     layers: list[AtlasLayer]
     filters: list[list[list[list[float]]]]
-    """Of the first trained layer, as if they lay on the raw numbers: [filter][channel][row][column]."""
+    """Of the first trained layer, as if they lay on the input: [filter][channel][row][column]."""
 
     @classmethod
     def of(cls, found: dict[str, Any]) -> Atlas:

@@ -41,7 +41,7 @@ export function inside(model, { told, send, button, field, choose }) {
     const found = await told(here("atlas"));
     const filters = found.filters.map((values, number) => filter(values, `filter ${number}`, 36));
     stages.replaceChildren(
-      ...(filters.length ? [made("li", {}, made("h3", { textContent: "filters" }), made("div", { className: "row tight" }, ...filters), made("p", { className: "soft", textContent: "Of the first trained layer, as if they lay on the raw numbers." }))] : []),
+      ...(filters.length ? [made("li", {}, made("h3", { textContent: "filters" }), made("div", { className: "row tight" }, ...filters), made("p", { className: "soft", textContent: "Of the first trained layer, as if they lay on the input." }))] : []),
       ...found.layers.map(known),
     );
   }

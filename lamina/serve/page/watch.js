@@ -48,7 +48,7 @@ export function watch(first, { told, ask, json, stream, button, over }) {
   function showLook() {
     const parts = [], f = look.filters;
     parts.push(made("h3", { textContent: `At step ${look.step.toLocaleString("en")}` }));
-    if (f.values?.length) parts.push(made("p", { className: "soft", textContent: `The first trained filters (${f.layer}), as if they lay on the raw numbers` }), made("div", { className: "row" }, ...f.values.map((values, number) => filter(values, `Filter ${f.units?.[number] ?? number}`))));
+    if (f.values?.length) parts.push(made("p", { className: "soft", textContent: `The first trained filters (${f.layer}), as if they lay on the input` }), made("div", { className: "row" }, ...f.values.map((values, number) => filter(values, `Filter ${f.units?.[number] ?? number}`))));
     if (look.score !== null) parts.push(made("p", {}, `A straight line reads ${(100 * look.score).toFixed(1)} % of held-out answers after the last hidden layer.`));
     if (look.places.length) parts.push(made("figure", {}, scatter(look.places, look.truths, run.labels, "A flat map of held-out examples, colored by class"), made("figcaption", { className: "soft", textContent: "Each dot is a held-out example, its color the class it is of." })));
     const rows = look.followed.filter((layer) => layer.maps.length);
