@@ -42,7 +42,7 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with pytest.MonkeyPatch.context() as patch:
         folder = tmp_path_factory.mktemp("cache")
         patch.setenv("XDG_CACHE_HOME", str(folder))
-        patch.setattr("lamina.pipeline.opponents.LEAST_SECONDS", 4.0)
+        patch.setattr("lamina.pipeline.opponents.LEAST_SECONDS", 2.5)
         yield folder
 
 
