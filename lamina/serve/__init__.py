@@ -8,9 +8,10 @@ import os
 import secrets
 import socket
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lamina.errors import ResourceError, UsageError, sentence
 from lamina.settings import Serving
@@ -39,52 +40,50 @@ class Server:
 
         Raises UsageError, ModelFileError, ResourceError.
         """
-        serving = serving or Serving()
         try:
-            import uvicorn
-
             from lamina.serve.app import make_app
             from lamina.serve.connection import Connection
+            from lamina.serve.watched import Watched
         except ImportError as error:
             raise UsageError(sentence("`lamina serve`", "find its libraries", str(error), f"Run: {SERVE_EXTRA}")) from error
-        from dataclasses import replace
-
-        from lamina.serve.watched import Watched
-
+        serving = serving or Serving()
         token = serving.token or os.environ.get("LAMINA_TOKEN", "")
         if not token and not is_loopback(serving.host):
             told = "Give --token, or listen at 127.0.0.1."
             raise UsageError(sentence("--host", "be this machine's own address where no token is set", serving.host, told))
-        self.serving = replace(serving, token=token)
+        self.serving, self.store, self.key = replace(serving, token=token), store, key
         given = serving.admin_token or os.environ.get("LAMINA_ADMIN_TOKEN", "")
         self.admin_token, self.made_token = given or secrets.token_urlsafe(18), not given
         self.socket = own or listening(serving.host, serving.port)
         self.services: list[Service] = []
-
-        def serve(name: str, path: str | os.PathLike) -> Service:
-            from lamina.model import load  # with PyTorch, which who only watches does without
-            from lamina.outputs import IdentityOutput
-            from lamina.serve.service import Service
-
-            model = load(path)
-            opens = (lambda: model.people(store, key)) if isinstance(model.output, IdentityOutput) else None
-            return Service(name, model, self.serving, opens)
-
         self.watched: list[Watched] = []
         for path in paths:
-            made: Watched | Service = Watched(path) if Path(path).is_dir() else serve(Path(path).stem, path)
+            made: Watched | Service = Watched(path) if Path(path).is_dir() else self._service(Path(path).stem, path)
             if made.name in self.names:
                 raise UsageError(sentence("The models", "have different names", f"{made.name} twice", "Rename a file."))
             self.watched.append(made) if isinstance(made, Watched) else self.services.append(made)
         port = self.socket.getsockname()[1]
+        self.address = f"http://{f'[{serving.host}]' if ':' in serving.host else serving.host}:{port}"
         hosts = tuple(f"{host}:{port}" for host in ("127.0.0.1", "localhost", "[::1]")) if is_loopback(serving.host) else ()
-        app = make_app(self.services, self.serving, self.admin_token, hosts, self.watched, lambda its: serve(its.name, its.model))
-        shown = f"[{serving.host}]" if ":" in serving.host else serving.host
-        self.address = f"http://{shown}:{port}"
-        config = uvicorn.Config(
-            app, http=Connection, ws="none", log_level="warning", access_log=False, server_header=False, date_header=False,
-            proxy_headers=False, timeout_graceful_shutdown=SECONDS_TO_END, timeout_keep_alive=int(max(5, min(60, self.serving.timeout))),
+        app = make_app(
+            self.services, self.serving, self.admin_token, hosts, self.watched, lambda its: self._service(its.name, its.model)
         )  # fmt: skip
+        self.server = self._listener(app, Connection)
+
+    def _service(self, name: str, path: str | os.PathLike) -> Service:
+        """Of a model file. Raises ModelFileError."""
+        from lamina.model import load  # with PyTorch, which who only watches does without
+        from lamina.outputs import IdentityOutput
+        from lamina.serve.service import Service
+
+        model = load(path)
+        opens = (lambda: model.people(self.store, self.key)) if isinstance(model.output, IdentityOutput) else None
+        return Service(name, model, self.serving, opens)
+
+    def _listener(self, app: Any, protocol: Any) -> Any:
+        """What listens for `app`, and lets go of those who watch once it is to end."""
+        import uvicorn
+
         let_go = self._let_go
 
         class Ending(uvicorn.Server):
@@ -92,7 +91,10 @@ class Server:
                 let_go()
                 super().handle_exit(sig, frame)
 
-        self.server = Ending(config)
+        return Ending(uvicorn.Config(
+            app, http=protocol, ws="none", log_level="warning", access_log=False, server_header=False, date_header=False,
+            proxy_headers=False, timeout_graceful_shutdown=SECONDS_TO_END, timeout_keep_alive=int(max(5, min(60, self.serving.timeout))),
+        ))  # fmt: skip
 
     @property
     def names(self) -> list[str]:
