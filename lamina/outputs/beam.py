@@ -62,14 +62,10 @@ def search(chances: np.ndarray, letters: Sequence[str], sentences: Sentences, we
             words[prefix] = (value, count)
         return words[prefix]
 
-    begun: dict[str, float] = {}
-
     def worth(prefix: str, pair: tuple[float, float]) -> float:
         value, count = known(prefix)
         if part := prefix[prefix.rfind(" ") + 1 :]:
-            if part not in begun:
-                begun[part] = sentences.begun(part)
-            value, count = value + begun[part], count + 1
+            value, count = value + sentences.begun(part), count + 1
         return _sum(*pair) + weight * value + bonus * count
 
     for row in chances:
