@@ -16,6 +16,7 @@ from lamina.data.samples import SAMPLES, load_sample, sample_folder, write_class
 from lamina.errors import UsageError, sentence
 from lamina.pipeline import train
 from lamina.screen import Screen, duration, percent
+from lamina.serve import SERVE_EXTRA
 from lamina.serve.watched import Page
 from lamina.settings import Settings, make_settings
 
@@ -72,6 +73,8 @@ def demo(folder: Path, screen: Screen, **settings: Any) -> list[dict[str, Any]]:
     screen.say()
     if results and Page.available():
         screen.say(f"Look inside, draw, read the verdict in a browser: lamina serve {' '.join(each['model'] for each in results)}")
+    elif results:
+        screen.say(f"The page on which all this is seen while it trains: {SERVE_EXTRA}")
     screen.say(f"Your own pictures: lamina train FOLDER, with one folder per class. All that was made here lies in {folder}.")
     return results
 

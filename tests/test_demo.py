@@ -24,7 +24,9 @@ def test_demo(tmp_path, monkeypatch, capsys):
         assert words in said
     assert (tmp_path / "demo" / "digits" / "digits.lamina").exists() and results[0]["new"] == demo.NEW
     monkeypatch.setattr(demo, "ACTS", demo.ACTS[:1])
-    demo.demo(tmp_path / "demo", Screen(quiet=True), verdict_share=0.0)  # again in the same folder
+    monkeypatch.setattr(demo.Page, "available", staticmethod(lambda: False))
+    demo.demo(tmp_path / "demo", Screen(), verdict_share=0.0)  # again in the same folder, and without a page
+    assert "lamina[serve]" in capsys.readouterr().out
 
 
 def test_demo_skips_aloud_and_spares_other_folders(tmp_path, monkeypatch, capsys):
